@@ -1,0 +1,243 @@
+//! Devices: compile a kernel source, run its launches over an image of device memory.
+//!
+//! One trait, [`Device`], stands for every machine that a kernel can run on. All tensors of a run
+//! lie in one *arena*: a byte image, laid out by the caller, in which every buffer has guard zones
+//! around it. The caller fills the image, the device runs the launches on it, and the caller finds
+//! in the same image what the kernel left. So poison, guard zones and "nothing else was written"
+//! are checked in one place for every device, and a GPU needs one upload and one download a run.
+//!
+//! `unsafe` is allowed on this floor only.
+
+pub mod cpu;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Alignment, in bytes, of the arena's first byte on every device.
+pub const ARENA_ALIGN: usize = 4096;
+
+/// A kernel source and how to compile it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// The file, as its user knows it: compiler messages name it.
+    pub file: PathBuf,
+    /// Folders searched by `#include`, in order, besides the source's own.
+    pub include_dirs: Vec<PathBuf>,
+    /// Preprocessor definitions, in order: name and text.
+    pub defines: Vec<(String, String)>,
+    /// Name expressions of the kernels wanted (`k`, `ns::k`, `k<float, 128>`).
+    pub entries: Vec<String>,
+    /// Lanes of a wave (32 or 64) that `warpSize` is to be.
+    pub wave: u32,
+}
+
+/// What a kernel's parameter is, as the compiler sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ParamKind {
+    /// A pointer.
+    Pointer,
+    /// An integer (or bool, or enum) of so many bytes.
+    Int(u8),
+    /// A floating-point number of so many bytes.
+    Float(u8),
+    /// Anything else (a struct by value), of so many bytes.
+    Other(u32),
+}
+
+/// A compiled source. Cheap to clone; valid on the device that compiled it.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// Hash of everything that the binary depends on, hexadecimal.
+    pub hash: Arc<str>,
+    /// The loadable binary.
+    pub file: Arc<PathBuf>,
+    /// For each of [`Source::entries`], its parameters; `None` where the device cannot tell.
+    pub params: Arc<Vec<Option<Vec<ParamKind>>>>,
+    /// The wave size that it was compiled for.
+    pub wave: u32,
+}
+
+/// A kernel argument.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Arg {
+    /// The address of a byte of the arena.
+    Address(usize),
+    /// A null pointer.
+    Null,
+    /// A signed or unsigned 32-bit integer, by its bits.
+    Bits32(u32),
+    /// A signed or unsigned 64-bit integer, by its bits.
+    Bits64(u64),
+    /// A 32-bit float.
+    F32(f32),
+    /// A 64-bit float.
+    F64(f64),
+}
+
+/// One kernel launch.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The module.
+    pub module: Module,
+    /// Which of the module's entries.
+    pub entry: usize,
+    /// Blocks along x, y, z; each at least 1.
+    pub grid: [u32; 3],
+    /// Threads of a block along x, y, z; each at least 1.
+    pub block: [u32; 3],
+    /// Dynamic shared memory, bytes.
+    pub shared_bytes: u32,
+    /// Arguments in order.
+    pub args: Vec<Arg>,
+}
+
+/// Where in a launch something happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which launch of the run, from 0.
+    pub launch: usize,
+    /// Block coordinates.
+    pub block: [u32; 3],
+    /// Thread coordinates in the block.
+    pub thread: [u32; 3],
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [bx, by, bz] = self.block;
+        let [x, y, z] = self.thread;
+        write!(f, "launch {}, block ({bx},{by},{bz}), thread ({x},{y},{z})", self.launch)
+    }
+}
+
+/// Why a source did not become a module.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// There is no compiler.
+    #[error("{0}")]
+    NoCompiler(String),
+    /// The compiler refused the source: its first error, with the user's own file and line.
+    #[error("{file} does not compile: {first}")]
+    Rejected {
+        /// The source file.
+        file: String,
+        /// The first error, `file:line:column: error: text`.
+        first: String,
+        /// Everything that the compiler said.
+        all: String,
+    },
+    /// The cache cannot be written, a file cannot be read, and the like.
+    #[error("{what}: {why}")]
+    Io {
+        /// What was being done, with the path.
+        what: String,
+        /// What the system said, and how to mend it.
+        why: String,
+    },
+}
+
+/// What a kernel did wrong while it ran. The device goes on; the run's results are void.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A signal, or a GPU's memory fault.
+    #[error("the kernel crashed: {what}{}", at(.place))]
+    Crash {
+        /// The signal by name, and the address where one is known.
+        what: String,
+        /// For a memory fault: the byte of the arena, counted from its start (may be negative).
+        arena_offset: Option<i64>,
+        /// Which thread was running.
+        place: Option<Place>,
+    },
+    /// The time limit passed.
+    #[error("the kernel did not end within {limit:?}{} (--time-limit sets the limit)", at(.place))]
+    Timeout {
+        /// The limit.
+        limit: Duration,
+        /// Which thread was running.
+        place: Option<Place>,
+    },
+    /// Threads wait for each other for ever, or outside what the hardware allows.
+    #[error("the kernel hangs: {what}{}", at(.place))]
+    Deadlock {
+        /// Who waits where.
+        what: String,
+        /// One of the waiting threads.
+        place: Option<Place>,
+    },
+    /// Shared memory beyond `shared_bytes` was written.
+    #[error("the kernel wrote dynamic shared memory past its {bytes} bytes{}", at(.place))]
+    SharedOverrun {
+        /// The launch's `shared_bytes`.
+        bytes: u32,
+        /// The block (thread (0,0,0) stands for all of its threads).
+        place: Option<Place>,
+    },
+    /// The kernel called `trap`, `abort` or a failing `assert`.
+    #[error("the kernel stopped itself: {what}{}", at(.place))]
+    Trap {
+        /// What it said.
+        what: String,
+        /// Which thread was running.
+        place: Option<Place>,
+    },
+}
+
+fn at(place: &Option<Place>) -> String {
+    place.map_or(String::new(), |p| format!(" at {p}"))
+}
+
+/// Why a run has no result.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The kernel's own fault.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The launch cannot be made on this device: arguments that do not match the kernel's
+    /// parameters, a block too large, too much shared memory.
+    #[error("{0}")]
+    Refused(String),
+    /// The device itself failed (its process could not be started, the library broke).
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+/// A machine that runs kernels, owned by one host thread.
+pub trait Device: Send {
+    /// A name for reports, such as `cpu (g++ 12.2.0, x86_64)`.
+    fn describe(&self) -> String;
+
+    /// The wave sizes that it can run.
+    fn waves(&self) -> &[u32];
+
+    /// Compiles a source, or finds it compiled.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    fn compile(&self, source: &Source) -> Result<Module, CompileError>;
+
+    /// Host memory for the next run's image: `bytes` bytes, whose contents are unspecified until
+    /// the caller has written them. After [`Device::run`] the same bytes are what the run left.
+    ///
+    /// # Errors
+    /// [`RunError::Device`] where there is not so much memory.
+    fn arena(&mut self, bytes: usize) -> Result<&mut [u8], RunError>;
+
+    /// Runs launches in order on the image. `order_seed` permutes the order of blocks and of the
+    /// threads between barriers, where the device can.
+    ///
+    /// # Errors
+    /// [`RunError`]. After a [`Fault`] the arena's contents are unspecified, and the device can be
+    /// used again.
+    fn run(
+        &mut self,
+        launches: &[Launch],
+        order_seed: u64,
+        time_limit: Duration,
+    ) -> Result<(), RunError>;
+}

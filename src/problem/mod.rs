@@ -1,0 +1,13 @@
+//! Pure data: number formats, layouts with their addresses, data regimes by name, and cases.
+//!
+//! The lowest floor: it knows no kernel, no device and no file.
+
+mod case;
+mod dtype;
+mod layout;
+mod regime;
+
+pub use case::{Case, CaseError, Form, Placements, Storage, default_scale};
+pub use dtype::{DType, DTypes, UnknownDType, pow2};
+pub use layout::{Axis, Extents, Layout, LayoutError, Placement};
+pub use regime::{HotKey, LargeScores, Regime, UnknownRegime};
