@@ -1,0 +1,85 @@
+// decode_online.hip: decode attention with an online softmax, one block a query head.
+//
+// Computes, for sequence b, query head h and its KV head g = h / (num_heads / num_kv_heads), over
+// the attended keys n (all of seq_lens[b], or its last window_len):
+//   s_n = scale * q[b,h,:] . k[b,g,n,:]     (softcap * tanh(s_n / softcap), where set)
+//   out[b,h,:] = sum_n exp(s_n - m) v[b,g,n,:] / l,   l = sum_n exp(s_n - m) [+ exp(sink_h - m)]
+//   lse[b,h]   = m + log(l)                           base e; -inf where no key is attended
+//
+//   q, out   [batch, num_heads, head_dim]               any strides, unit along head_dim
+//   k, v     [batch, num_kv_heads, capacity, head_dim]  any strides on every axis
+//   seq_lens [batch] i32    sinks [num_heads] f32 or null    lse [batch, num_heads] f32 or null
+//
+// Algorithm: online softmax, Milakov & Gimelshein 2018 (arXiv:1805.02867), algorithm 3, a tile of
+//   blockDim.x keys at a time. A thread scores one key of the tile; the block takes the maximum;
+//   then a thread owns the elements d = threadIdx.x, + blockDim.x, ... of the output.
+// Launch:   grid (num_heads, batch), block (tile): a power of two up to 1024.
+//           Shared: q and the accumulator in f32, the tile's weights, the reduction's slots.
+// Requires: nothing of alignment. seq_lens[b] = 0 is legal: writes out = 0.
+// History:  v1 kept a redundant sum of the weights in every thread; now each thread sums the
+//           weights of its own keys, and the block adds them up once at the end.
+#include "portable.h"
+
+template <typename Q, typename KV, typename Out>
+__global__ void decode_online(
+    const Q *q, const KV *k, const KV *v, Out *out, float *lse, const int *seq_lens,
+    const float *sinks, int group, int head_dim, int window_len, float scale, float softcap,
+    index_t q_stride_s, index_t q_stride_h, index_t out_stride_s, index_t out_stride_h,
+    index_t k_stride_s, index_t k_stride_h, index_t k_stride_n, index_t k_stride_d,
+    index_t v_stride_s, index_t v_stride_h, index_t v_stride_n, index_t v_stride_d) {
+    extern __shared__ float shared[];
+    float *query = shared;                     // [head_dim]
+    float *accumulator = query + head_dim;     // [head_dim], each element owned by one thread
+    float *weights = accumulator + head_dim;   // [blockDim.x], the tile's exp(s - m)
+    float *slots = weights + blockDim.x;       // [BLOCK_REDUCE_SLOTS]
+
+    const int h = blockIdx.x, b = blockIdx.y, kv_head = h / group;
+    const int thread = threadIdx.x, threads = blockDim.x;
+    const int end = seq_lens[b], begin = first_key(end, window_len);
+    q += b * q_stride_s + h * q_stride_h;
+    k += b * k_stride_s + kv_head * k_stride_h;
+    v += b * v_stride_s + kv_head * v_stride_h;
+    out += b * out_stride_s + h * out_stride_h;
+
+    for (int d = thread; d < head_dim; d += threads) {
+        query[d] = to_float(q[d]);
+        accumulator[d] = 0.0f;
+    }
+    __syncthreads();
+
+    // The running maximum is the same in every thread; the running sum is this thread's part.
+    float maximum = sinks ? sinks[h] : -INFINITY;
+    float sum = sinks && thread == 0 ? 1.0f : 0.0f;
+    for (int first = begin; first < end; first += threads) {
+        const int n = first + thread;
+        const int count = end - first < threads ? end - first : threads;
+        float score = -INFINITY;
+        if (thread < count) {
+            const KV *row = k + n * k_stride_n;
+            float dot = 0.0f;
+            for (int d = 0; d < head_dim; ++d) dot += query[d] * to_float(row[d * k_stride_d]);
+            score = finish_score(dot, scale, softcap);
+        }
+        const float larger = fmaxf(maximum, block_reduce(score, slots, take_max()));
+        // why: before the first key the maximum is -inf, and -inf - -inf is NaN.
+        const float rescale = maximum == -INFINITY ? 0.0f : expf(maximum - larger);
+        const float weight = thread < count && score > -INFINITY ? expf(score - larger) : 0.0f;
+        maximum = larger;
+        sum = sum * rescale + weight;
+        weights[thread] = weight;
+        __syncthreads();
+        for (int d = thread; d < head_dim; d += threads) {
+            const KV *column = v + first * v_stride_n + d * v_stride_d;
+            float value = accumulator[d] * rescale;
+            for (int j = 0; j < count; ++j) value += weights[j] * to_float(column[j * v_stride_n]);
+            accumulator[d] = value;
+        }
+        __syncthreads();  // the next tile writes the weights again
+    }
+
+    const float total = block_reduce(sum, slots, take_sum());
+    for (int d = thread; d < head_dim; d += threads) {
+        out[d] = rounded<Out>::from(total > 0.0f ? accumulator[d] / total : 0.0f);
+    }
+    if (lse && thread == 0) lse[b * gridDim.x + h] = maximum + logf(total);
+}

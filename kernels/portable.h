@@ -1,0 +1,80 @@
+// portable.h: all that differs between AMD, NVIDIA and the host, for every kernel of this folder.
+//
+// A kernel includes this file, and HIP's own names (threadIdx, __syncthreads, expf) beside it.
+// The wave size is 32 or 64; nothing here or in the kernels assumes either.
+#pragma once
+
+#include <hip/hip_runtime.h>
+#include <hip/hip_fp16.h>
+#include <hip/hip_bf16.h>
+
+// Offsets into tensors are 64-bit: a cache of 2^31 elements is ordinary.
+typedef long long index_t;
+
+// A shuffle among the lanes of one wave. NVIDIA wants the mask of lanes that take part.
+__device__ __forceinline__ float lane_xor(float value, int mask) {
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+    return __shfl_xor_sync(0xffffffffu, value, mask);
+#else
+    return __shfl_xor(value, mask);
+#endif
+}
+
+// Element types in and out of f32, one rounding each.
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
+__device__ __forceinline__ float to_float(__hip_bfloat16 x) { return __bfloat162float(x); }
+
+template <typename T> struct rounded;
+template <> struct rounded<float> {
+    static __device__ __forceinline__ float from(float x) { return x; }
+};
+template <> struct rounded<__half> {
+    static __device__ __forceinline__ __half from(float x) { return __float2half(x); }
+};
+template <> struct rounded<__hip_bfloat16> {
+    static __device__ __forceinline__ __hip_bfloat16 from(float x) { return __float2bfloat16(x); }
+};
+
+// Lanes of a wave that a block of `threads` (a power of two, or a multiple of the wave) fills.
+__device__ __forceinline__ int lanes_of(int threads) {
+    return threads < warpSize ? threads : warpSize;
+}
+
+struct take_max {
+    __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
+struct take_sum {
+    __device__ __forceinline__ float operator()(float a, float b) const { return a + b; }
+};
+
+// Slots of shared memory that block_reduce needs: one a wave, for a block of up to 1024 threads.
+#define BLOCK_REDUCE_SLOTS 32
+
+// Reduces `x` over a one-dimensional block; every thread gets the result. `slots` is shared
+// memory, BLOCK_REDUCE_SLOTS floats. Ends with the slots still being read: the next use of the
+// same slots starts with a barrier of its own.
+template <typename Op>
+__device__ __forceinline__ float block_reduce(float x, float *slots, Op op) {
+    const int threads = blockDim.x;
+    for (int mask = lanes_of(threads) / 2; mask > 0; mask /= 2) x = op(x, lane_xor(x, mask));
+    if (threads <= warpSize) return x;
+    const int wave = threadIdx.x / warpSize, waves = (threads + warpSize - 1) / warpSize;
+    __syncthreads();  // why: a slower wave may still read the slots of the call before
+    if (threadIdx.x % warpSize == 0) slots[wave] = x;
+    __syncthreads();
+    x = slots[0];
+    for (int w = 1; w < waves; ++w) x = op(x, slots[w]);
+    return x;
+}
+
+// Softmax scale, and the softcap where there is one.
+__device__ __forceinline__ float finish_score(float dot, float scale, float softcap) {
+    const float s = dot * scale;
+    return softcap > 0.0f ? softcap * tanhf(s / softcap) : s;
+}
+
+// The first attended key of a sequence: all keys, or the last `window_len`.
+__device__ __forceinline__ int first_key(int seq_len, int window_len) {
+    return window_len > 0 && window_len < seq_len ? seq_len - window_len : 0;
+}

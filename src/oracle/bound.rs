@@ -1,0 +1,366 @@
+//! The error bound: how far a right kernel can be from the oracle, for each output element.
+//!
+//! First-order forward error analysis of softmax attention in the kernel's own arithmetic, from
+//! the case's own data. With `u` the unit roundoff of the accumulation type and `A` the attended
+//! keys:
+//!
+//! ```text
+//! ds_n <= |scale| (g(D) + 2u) sum_d |q_d k_nd|  (+ tanh_ulp u |s_n| with a softcap)
+//! E_n   = ds_n + sum_j p_j ds_j
+//! dp_n <= p_n (expm1(E_n) + g(|A|) + (2 exp_ulp + exp_arg_ulp |s_n - m|) u + u_probs)
+//! do_d <= sum_n (dp_n + (g(|A|) + u) p_n) |v_nd| + (2u + u_out) |o_d| + underflow
+//! dlse <= sum_j p_j ds_j + g(|A|) + (2 exp_ulp + exp_arg_ulp max|s_n - m|) u
+//!         + u (|m| + 2 max(1, |log l|)) + u_out |lse|
+//! ```
+//!
+//! `g(n) = min(n, lambda sqrt(n)) u` bounds the error of a sum of n terms: Higham and Mary, "A new
+//! approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41(5), 2019, theorem
+//! 2.4, fails with probability at most 2 exp(-lambda^2 / 2): 1.3e-9 at lambda = 6.5. It assumes
+//! errors that do not all lean one way; where terms repeat (equal scores, constant V) they do, and
+//! `g(n) = n u` there. `expm1(E)` is `E` to first order; with scores of 3e4 the second order counts.
+
+use super::attention::{Answer, Head};
+use crate::problem::DType;
+
+/// `lambda` of the probabilistic bound: a false alarm at one element in 10^9.
+pub const LAMBDA: f64 = 6.5;
+
+/// What a kernel promises about its arithmetic (`[numerics]` of its manifest).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Arithmetic {
+    /// Type of the accumulators.
+    pub accumulate: DType,
+    /// Type that P is held in when it multiplies V.
+    pub probs: DType,
+    /// Type of the output tensor.
+    pub out: DType,
+    /// Error of the exponential, in units in the last place.
+    pub exp_ulp: f64,
+    /// Error of the exponential's argument, in units of `u |s - m|`.
+    pub exp_arg_ulp: f64,
+    /// Error of the hyperbolic tangent, in units in the last place.
+    pub tanh_ulp: f64,
+    /// Whether subnormal numbers are flushed to zero.
+    pub flushes: bool,
+}
+
+impl Arithmetic {
+    /// f32 throughout, with the exponential of a good math library: the manifest's defaults.
+    pub fn single(out: DType) -> Self {
+        Arithmetic {
+            accumulate: DType::F32,
+            probs: DType::F32,
+            out,
+            exp_ulp: 2.0,
+            exp_arg_ulp: 1.0,
+            tanh_ulp: 4.0,
+            flushes: false,
+        }
+    }
+
+    /// `u`.
+    fn u(&self) -> f64 {
+        self.accumulate.unit_roundoff()
+    }
+
+    /// Rounding to the output type, where that is narrower than the accumulator.
+    fn u_out(&self) -> f64 {
+        narrower(self.out, self.accumulate)
+    }
+
+    /// Rounding of P, where it is narrowed before it multiplies V.
+    fn u_probs(&self) -> f64 {
+        narrower(self.probs, self.accumulate)
+    }
+
+    /// The largest error of one operation whose result underflows.
+    fn underflow(&self) -> f64 {
+        if self.flushes { self.accumulate.min_normal() } else { self.accumulate.min_subnormal() }
+    }
+}
+
+fn narrower(stored: DType, computed: DType) -> f64 {
+    let u = stored.unit_roundoff();
+    if u > computed.unit_roundoff() { u } else { 0.0 }
+}
+
+/// One cause of error and how much of the bound it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Term {
+    /// What rounds.
+    pub name: &'static str,
+    /// Its part of the bound, in the output's unit.
+    pub value: f64,
+}
+
+/// The bound of one head.
+#[derive(Debug, Clone, Default)]
+pub struct Bound {
+    /// `do`, `[head_dim_v]`.
+    pub out: Vec<f64>,
+    /// `dlse`.
+    pub lse: f64,
+    /// Work space: the factor on `|v_nd|`, `[keys]`.
+    factors: Vec<f64>,
+}
+
+/// The quantities that all elements of a head share.
+struct Shared {
+    /// `ds`, `[keys]` lazily: `ds_n = ds_rel * abs_scores_n + tanh_rel * |s_n| + ds_min`.
+    ds_rel: f64,
+    tanh_rel: f64,
+    ds_min: f64,
+    /// `sum_j p_j ds_j`.
+    ds_mean: f64,
+    /// `g(|A|)`.
+    g: f64,
+    u: f64,
+    /// Absolute error of one weight and of one product, per `|v|` and alone.
+    eta: f64,
+    /// Absolute error per weight where P is held in f16 (or fp8), times `1 / l`.
+    probs_eta: f64,
+    inv_l: f64,
+}
+
+/// `g(n)`: the growth of rounding errors in a sum of `n` terms.
+pub fn growth(n: usize, u: f64, leaning: bool) -> f64 {
+    let n = n as f64;
+    if leaning { n * u } else { n.min(LAMBDA * n.sqrt()) * u }
+}
+
+/// Whether terms repeat so much that rounding errors may all lean one way: an eighth of the scores
+/// equal the largest or their neighbour, or an eighth of the V rows equal the row before.
+fn leans<T: Copy + PartialEq>(head: &Head<'_, T>, answer: &Answer) -> bool {
+    let keys = answer.scores.len();
+    let many = |count: usize| count * 8 > keys && count > 3;
+    let s = &answer.scores;
+    let at_max = s.iter().filter(|s| **s == answer.max).count();
+    let same_score = s.windows(2).filter(|w| w[0] == w[1]).count();
+    if many(at_max) || many(same_score) {
+        return true;
+    }
+    let dv = head.head_dim_v;
+    many((1..keys).filter(|n| head.v[(n - 1) * dv..n * dv] == head.v[n * dv..(n + 1) * dv]).count())
+}
+
+impl Shared {
+    fn new<T: Copy + PartialEq>(head: &Head<'_, T>, answer: &Answer, a: &Arithmetic) -> Self {
+        let u = a.u();
+        let keys = answer.scores.len() + usize::from(head.sink.is_some());
+        let head_dim = head.q.len();
+        let eta = a.underflow();
+        let inv_l = if answer.denominator > 0.0 { 1.0 / answer.denominator } else { 0.0 };
+        let mut shared = Shared {
+            ds_rel: growth(head_dim, u, false) + 2.0 * u,
+            tanh_rel: if head.softcap > 0.0 { a.tanh_ulp * u } else { 0.0 },
+            ds_min: (head_dim as f64 * head.scale.abs() + 1.0) * eta,
+            ds_mean: 0.0,
+            g: growth(keys, u, leans(head, answer)),
+            u,
+            eta,
+            probs_eta: if a.u_probs() > 0.0 { a.probs.min_subnormal() / 2.0 * inv_l } else { 0.0 },
+            inv_l,
+        };
+        shared.ds_mean =
+            (0..answer.scores.len()).map(|n| answer.probs[n] * shared.ds(answer, n)).sum();
+        shared
+    }
+
+    fn ds(&self, answer: &Answer, n: usize) -> f64 {
+        self.ds_rel * answer.abs_scores[n] + self.tanh_rel * answer.scores[n].abs() + self.ds_min
+    }
+
+    /// `E_n`: what the errors of all scores do to the logarithm of weight n.
+    fn log_weight_error(&self, answer: &Answer, n: usize) -> f64 {
+        self.ds(answer, n) + self.ds_mean
+    }
+
+    fn exp_error(&self, answer: &Answer, n: usize, a: &Arithmetic) -> f64 {
+        let distance = (answer.scores[n] - answer.max).abs();
+        // A weight of 0 has no error of its own, however far its score is (also at -inf).
+        if answer.probs[n] == 0.0 {
+            0.0
+        } else {
+            (2.0 * a.exp_ulp + a.exp_arg_ulp * distance) * self.u
+        }
+    }
+
+    /// What underflows: each weight (per `|v|`), each product, and the result in both types.
+    fn underflow(&self, sum_abs_v: f64, keys: usize, a: &Arithmetic) -> f64 {
+        self.eta * (sum_abs_v * self.inv_l + keys as f64 + 2.0) + a.out.min_subnormal() / 2.0
+    }
+}
+
+/// Computes the bound of one head into `bound`, whose memory is used again.
+pub fn bound<T: Copy + PartialEq + Into<f64>>(
+    head: &Head<'_, T>,
+    answer: &Answer,
+    arithmetic: &Arithmetic,
+    bound: &mut Bound,
+) {
+    let a = arithmetic;
+    let shared = Shared::new(head, answer, a);
+    let keys = answer.scores.len();
+    let Shared { u, g, .. } = shared;
+    bound.factors.clear();
+    bound.factors.extend((0..keys).map(|n| {
+        let dp = libm::expm1(shared.log_weight_error(answer, n))
+            + g
+            + shared.exp_error(answer, n, a)
+            + a.u_probs();
+        answer.probs[n] * (dp + g + u) + shared.probs_eta + shared.eta * shared.inv_l
+    }));
+    bound.out.clear();
+    bound.out.resize(head.head_dim_v, 0.0);
+    for (factor, row) in bound.factors.iter().zip(head.v.chunks_exact(head.head_dim_v)) {
+        for (b, v) in bound.out.iter_mut().zip(row) {
+            *b += factor * (*v).into().abs();
+        }
+    }
+    for (b, o) in bound.out.iter_mut().zip(&answer.out) {
+        *b += (2.0 * u + a.u_out()) * o.abs() + shared.underflow(0.0, keys, a);
+    }
+    let farthest = (0..keys).map(|n| shared.exp_error(answer, n, a)).fold(0.0, f64::max);
+    let log_l = if answer.denominator > 0.0 { libm::log(answer.denominator).abs() } else { 0.0 };
+    bound.lse = if keys == 0 && head.sink.is_none() {
+        0.0
+    } else {
+        shared.ds_mean
+            + g
+            + farthest
+            + u * (answer.max.abs() + 2.0 * log_l.max(1.0))
+            // lse is stored in f32 whatever the output's type.
+            + narrower(DType::F32, a.accumulate) * answer.lse.abs()
+            + shared.eta * 2.0
+    };
+}
+
+/// The terms of the bound at element `d`, largest cause first; they add up to [`Bound::out`].
+pub fn explain<T: Copy + PartialEq + Into<f64>>(
+    head: &Head<'_, T>,
+    answer: &Answer,
+    arithmetic: &Arithmetic,
+    d: usize,
+) -> Vec<Term> {
+    let a = arithmetic;
+    let shared = Shared::new(head, answer, a);
+    let Shared { u, g, .. } = shared;
+    let v = |n: usize| head.v[n * head.head_dim_v + d].into().abs();
+    let keys = answer.scores.len();
+    let weighted = |f: &dyn Fn(usize) -> f64| -> f64 {
+        (0..keys).map(|n| answer.probs[n] * f(n) * v(n)).sum()
+    };
+    let sum_abs_v: f64 = (0..keys).map(v).sum();
+    let first_order = weighted(&|n| shared.log_weight_error(answer, n));
+    let term = |name, value| Term { name, value };
+    let mut terms = vec![
+        term("Q·K: sums of head_dim products, and the scale", first_order),
+        term(
+            "Q·K: second order (expm1(E) - E)",
+            weighted(&|n| libm::expm1(shared.log_weight_error(answer, n))) - first_order,
+        ),
+        term("exp: the function and its argument", weighted(&|n| shared.exp_error(answer, n, a))),
+        term("softmax: sum of the weights", weighted(&|_| g)),
+        term(
+            "P narrowed before it multiplies V",
+            weighted(&|_| a.u_probs()) + shared.probs_eta * sum_abs_v,
+        ),
+        term("P·V: sum over the keys", weighted(&|_| g + u)),
+        term("rescale and division", 2.0 * u * answer.out[d].abs()),
+        term("output rounded to its type", a.u_out() * answer.out[d].abs()),
+        term("underflow", shared.underflow(sum_abs_v, keys, a)),
+    ];
+    terms.sort_by(|a, b| b.value.total_cmp(&a.value));
+    terms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::attention::attend;
+    use super::*;
+
+    fn sample() -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let wave = |i: usize, step: f64| libm::sin(i as f64 * step) as f32;
+        let q = (0..8).map(|i| wave(i, 0.7) * 3.0).collect();
+        let k = (0..8 * 20).map(|i| wave(i, 1.3)).collect();
+        let v = (0..4 * 20).map(|i| wave(i, 2.1)).collect();
+        (q, k, v)
+    }
+
+    #[test]
+    fn the_explained_terms_add_up_to_the_bound_used() {
+        let (q, k, v) = sample();
+        for (softcap, sink, scale) in
+            [(0.0, None, 0.35), (5.0, Some(0.3), 0.35), (0.0, None, 900.0)]
+        {
+            for arithmetic in [
+                Arithmetic::single(DType::F16),
+                Arithmetic {
+                    probs: DType::F16,
+                    exp_arg_ulp: 3.0,
+                    ..Arithmetic::single(DType::F32)
+                },
+                Arithmetic {
+                    accumulate: DType::BF16,
+                    flushes: true,
+                    ..Arithmetic::single(DType::BF16)
+                },
+            ] {
+                let head = Head { q: &q, k: &k, v: &v, head_dim_v: 4, scale, softcap, sink };
+                let (mut answer, mut b) = (Answer::default(), Bound::default());
+                attend(&head, &mut answer);
+                bound(&head, &answer, &arithmetic, &mut b);
+                for d in 0..4 {
+                    let sum: f64 =
+                        explain(&head, &answer, &arithmetic, d).iter().map(|t| t.value).sum();
+                    assert!((sum / b.out[d] - 1.0).abs() < 1e-12, "{sum:e} against {:e}", b.out[d]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_key_in_f32_by_hand() {
+        // p = 1, m = s: E = 2 ds; ds = (g(1) + 2u) |s| + tiny; g(1) = u.
+        let head = Head {
+            q: &[0.5f32],
+            k: &[2.0],
+            v: &[3.0],
+            head_dim_v: 1,
+            scale: 1.0,
+            softcap: 0.0,
+            sink: None,
+        };
+        let (mut answer, mut b) = (Answer::default(), Bound::default());
+        attend(&head, &mut answer);
+        bound(&head, &answer, &Arithmetic::single(DType::F32), &mut b);
+        let u = DType::F32.unit_roundoff();
+        let want = (6.0 + 1.0 + 4.0 + 1.0 + 1.0 + 2.0) * u * 3.0;
+        assert!((b.out[0] / want - 1.0).abs() < 1e-6, "{:e} against {want:e}", b.out[0]);
+    }
+
+    #[test]
+    fn repeated_terms_get_the_worst_case_growth() {
+        let k = vec![1.0f32; 1024];
+        let v: Vec<f32> = (0..1024).map(|i| i as f32).collect();
+        let head = Head {
+            q: &[1.0f32],
+            k: &k,
+            v: &v,
+            head_dim_v: 1,
+            scale: 1.0,
+            softcap: 0.0,
+            sink: None,
+        };
+        let mut answer = Answer::default();
+        attend(&head, &mut answer);
+        assert!(leans(&head, &answer));
+        let k: Vec<f32> = (0..1024).map(|i| (i * 37 % 1024) as f32 / 64.0).collect();
+        let varied = Head { k: &k, ..head };
+        attend(&varied, &mut answer);
+        assert!(!leans(&varied, &answer));
+        assert_eq!(growth(1024, 1.0, true), 1024.0);
+        assert_eq!(growth(1024, 1.0, false), LAMBDA * 32.0);
+        assert_eq!(growth(9, 1.0, false), 9.0);
+    }
+}
