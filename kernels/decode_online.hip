@@ -63,7 +63,8 @@ __global__ void decode_online(
         const float larger = fmaxf(maximum, block_reduce(score, slots, take_max()));
         // why: before the first key the maximum is -inf, and -inf - -inf is NaN.
         const float rescale = maximum == -INFINITY ? 0.0f : expf(maximum - larger);
-        const float weight = thread < count && score > -INFINITY ? expf(score - larger) : 0.0f;
+        // A NaN score passes: what is not a number must show.
+        const float weight = score == -INFINITY ? 0.0f : expf(score - larger);
         maximum = larger;
         sum = sum * rescale + weight;
         weights[thread] = weight;

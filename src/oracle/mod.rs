@@ -2,6 +2,8 @@
 
 mod attention;
 mod bound;
+mod expected;
 
 pub use attention::{Answer, Head, attend};
 pub use bound::{Arithmetic, Bound, LAMBDA, Term, bound, explain, growth};
+pub use expected::{Expected, PROBES, Probe, explain_element};

@@ -1,0 +1,417 @@
+//! What each data regime puts into q, k and v.
+//!
+//! Every regime makes a class of faults loud; the list with its reasons is the enum
+//! [`Regime`](crate::problem::Regime). Scores are designed through directions: with `e` a vector of
+//! random signs, `k_n = a_n e` and `q = b e` give the score `scale * a_n * b * head_dim` exactly as
+//! wanted, for any head_dim from 1 up.
+
+use super::captured::Captured;
+use super::inputs::{Cache, Inputs, Typed};
+use super::random::Stream;
+use crate::problem::{Case, DType, HotKey, LargeScores, Regime};
+
+/// Why a case's data cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A captured slice that is not there.
+    #[error("data=slice:{name}: no such captured slice; known are: {known}")]
+    NoSlice {
+        /// The name.
+        name: String,
+        /// The names that are.
+        known: String,
+    },
+    /// A case that is larger than the slice that it is to be cut from.
+    #[error("data=slice:{name}: {what} is {got}, but the slice has {limit}")]
+    SliceTooSmall {
+        /// The name.
+        name: String,
+        /// The extent.
+        what: &'static str,
+        /// What the case asks for.
+        got: usize,
+        /// What there is.
+        limit: usize,
+    },
+}
+
+/// The tensors' tags in the seeds of their streams.
+const Q: u64 = 1;
+const K: u64 = 2;
+const V: u64 = 3;
+const SINK: u64 = 4;
+const PLAN: u64 = 5;
+
+/// Makes the inputs of a case. `captured` holds the slices that `slice:NAME` may name.
+///
+/// # Errors
+/// [`DataError`], for captured slices only.
+pub fn generate(case: &Case, captured: &[Captured]) -> Result<Inputs, DataError> {
+    if let Regime::Slice(name) = &case.regime {
+        let slice =
+            captured.iter().find(|c| &c.name == name).ok_or_else(|| DataError::NoSlice {
+                name: name.clone(),
+                known: captured.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
+            })?;
+        return cut(case, slice);
+    }
+    let v = Cache::fill(case, case.head_dim_v, |s, g, rows| fill_v(case, s, g, rows));
+    let k = Cache::fill(case, case.head_dim, |s, g, rows| fill_k(case, s, g, rows));
+    let mut q = Vec::with_capacity(case.batch() * case.num_heads * case.head_dim);
+    for s in 0..case.batch() {
+        for h in 0..case.num_heads {
+            fill_q(case, s, h, &mut q);
+        }
+    }
+    Ok(Inputs { q: Typed::round(case.dtypes.q, q), k, v, sinks: sinks(case) })
+}
+
+/// Sink logits near the scores' own size, so that they take some of the mass and not all.
+fn sinks(case: &Case) -> Option<Vec<f32>> {
+    case.sinks.then(|| {
+        let mut r = Stream::new(case.seed, &[SINK]);
+        (0..case.num_heads).map(|_| 3.0 + 2.0 * r.gauss()).collect()
+    })
+}
+
+/// A standard deviation of 2 to 4 for Gaussian scores; with a softcap, about the cap, so that it
+/// bites.
+fn score_deviation(case: &Case, s: usize, h: usize) -> f32 {
+    let mut r = Stream::new(case.seed, &[PLAN, 1, s as u64, h as u64]);
+    if case.softcap > 0.0 { case.softcap * r.between(0.7, 1.5) } else { r.between(2.0, 4.0) }
+}
+
+/// The factor on a unit-variance q that gives scores of unit variance with a unit-variance k.
+fn unit_score(case: &Case) -> f32 {
+    let scale = case.scale.abs();
+    if scale > 0.0 { 1.0 / (scale * (case.head_dim as f32).sqrt()) } else { 1.0 }
+}
+
+/// The sign vector that one-hot and large scores are built along, `[head_dim]`. Heads alternate
+/// between two of them, so that neighbouring heads differ.
+fn direction(case: &Case, s: usize, kv_head: usize, which: usize) -> impl Iterator<Item = f32> {
+    let mut r = Stream::new(case.seed, &[PLAN, 2, s as u64, kv_head as u64, which as u64]);
+    (0..case.head_dim).map(move |_| r.sign())
+}
+
+/// The two hot keys of a one-hot regime: one for even heads, one for odd heads.
+fn hot_keys(case: &Case, s: usize, kv_head: usize, hot: HotKey) -> [usize; 2] {
+    let keys = case.attended(s);
+    if keys.is_empty() {
+        return [0, 0];
+    }
+    let (first, last) = (keys.start, keys.end - 1);
+    let mut r = Stream::new(case.seed, &[PLAN, 3, s as u64, kv_head as u64]);
+    match hot {
+        HotKey::First => [first, (first + 1).min(last)],
+        HotKey::Last => [last, last.saturating_sub(1).max(first)],
+        HotKey::Outside => [first.saturating_sub(1), first],
+        HotKey::Any => {
+            let a = r.below(keys.len());
+            [first + a, first + (a + 1 + r.below(keys.len())) % keys.len()]
+        }
+        HotKey::Tile => {
+            let tile = 16usize << r.below(4);
+            // Tiles may be counted from the first attended key or from key 0.
+            let base = if r.below(2) == 0 { first } else { 0 };
+            let edge = base + tile * (1 + r.below(1 + keys.len() / tile));
+            [(edge - 1).clamp(first, last), edge.clamp(first, last)]
+        }
+    }
+}
+
+/// The scores that a large-score regime wants for each key.
+fn large_targets(case: &Case, s: usize, kv_head: usize, kind: LargeScores) -> Vec<f32> {
+    let keys = case.seq_lens[s];
+    let mut r = Stream::new(case.seed, &[PLAN, 4, s as u64, kv_head as u64]);
+    match kind {
+        LargeScores::E80 => (0..keys).map(|_| r.sign() * 80.0 + r.between(-2.0, 2.0)).collect(),
+        LargeScores::E1000 => (0..keys).map(|_| r.between(-1e3, 1e3)).collect(),
+        LargeScores::E30000 => (0..keys).map(|_| r.between(-3e4, 3e4)).collect(),
+        // Gaps of about 1 between the largest ones, so that several weights count.
+        LargeScores::Negative => (0..keys).map(|_| -1e4 - 8.0 * r.gauss().abs()).collect(),
+        LargeScores::Spread => {
+            let quarter = r.below(4);
+            let mut targets: Vec<f32> = (0..keys).map(|_| r.between(-90.0, 0.0)).collect();
+            let in_quarter: Vec<usize> =
+                case.attended(s).filter(|n| n % 64 / 16 == quarter).collect();
+            if !in_quarter.is_empty() {
+                targets[in_quarter[r.below(in_quarter.len())]] = 3.0;
+            }
+            targets
+        }
+    }
+}
+
+/// Shares a large product out between q and k, so that neither leaves f16's range.
+fn share(case: &Case, largest: f32) -> (f32, f32) {
+    let product = largest / (case.scale.abs().max(f32::MIN_POSITIVE) * case.head_dim as f32);
+    let on_q = product.clamp(1.0, 1024.0);
+    (on_q, product / on_q)
+}
+
+const HOT: f32 = 4.0;
+
+fn fill_k(case: &Case, s: usize, g: usize, rows: &mut [f32]) {
+    let mut r = Stream::new(case.seed, &[K, s as u64, g as u64]);
+    let d = case.head_dim;
+    match &case.regime {
+        Regime::OneHot(hot) => {
+            // Every key leans a quarter towards the directions, the hot ones four times 1.
+            rows.fill_with(|| 0.25 * r.gauss());
+            for (which, key) in hot_keys(case, s, g, *hot).into_iter().enumerate() {
+                let Some(row) = rows.chunks_exact_mut(d).nth(key) else { continue };
+                for (k, e) in row.iter_mut().zip(direction(case, s, g, which)) {
+                    *k = HOT * e;
+                }
+            }
+        }
+        Regime::EqualScores => {
+            let row: Vec<f32> = (0..d).map(|_| r.gauss()).collect();
+            for k in rows.chunks_exact_mut(d) {
+                k.copy_from_slice(&row);
+            }
+        }
+        Regime::Large(kind) => {
+            let targets = large_targets(case, s, g, *kind);
+            let largest = targets.iter().fold(1.0f32, |m, t| m.max(t.abs()));
+            let (_, on_k) = share(case, largest);
+            for (row, target) in rows.chunks_exact_mut(d).zip(targets) {
+                for (k, e) in row.iter_mut().zip(direction(case, s, g, 0)) {
+                    *k = on_k * (target / largest) * e;
+                }
+            }
+        }
+        Regime::Wide => rows.fill_with(|| wide(&mut r, 6)),
+        _ => rows.fill_with(|| r.gauss()),
+    }
+}
+
+fn fill_q(case: &Case, s: usize, h: usize, q: &mut Vec<f32>) {
+    let mut r = Stream::new(case.seed, &[Q, s as u64, h as u64]);
+    let (d, g) = (case.head_dim, h / case.group());
+    let deviation = score_deviation(case, s, h) * unit_score(case);
+    match &case.regime {
+        Regime::OneHot(_) => {
+            // A hot key scores 30 more than one without a lean towards the direction.
+            let b = 30.0 / (case.scale.abs().max(f32::MIN_POSITIVE) * d as f32 * HOT);
+            let sign = if case.scale < 0.0 { -1.0 } else { 1.0 };
+            q.extend(direction(case, s, g, h % 2).map(|e| sign * b * e));
+        }
+        Regime::Large(kind) => {
+            let targets = large_targets(case, s, g, *kind);
+            let largest = targets.iter().fold(1.0f32, |m, t| m.max(t.abs()));
+            let (on_q, _) = share(case, largest);
+            // Odd heads see the scores with the opposite sign, where that is in the regime.
+            let mirrored = h % 2 == 1
+                && matches!(kind, LargeScores::E80 | LargeScores::E1000 | LargeScores::E30000);
+            let sign =
+                if mirrored { -1.0 } else { 1.0 } * if case.scale < 0.0 { -1.0 } else { 1.0 };
+            q.extend(direction(case, s, g, 0).map(|e| sign * on_q * e));
+        }
+        Regime::Wide => q.extend((0..d).map(|_| deviation * wide(&mut r, 6))),
+        _ => q.extend((0..d).map(|_| deviation * r.gauss())),
+    }
+}
+
+/// Gaussian times a power of two from `2^-spread` to `2^spread`, of unit variance in all.
+fn wide(r: &mut Stream, spread: i32) -> f32 {
+    let binade = r.below(2 * spread as usize + 1) as i32 - spread;
+    // Mean of 4^binade over the range.
+    let count = (2 * spread + 1) as f32;
+    let square = (4f32.powi(spread + 1) - 4f32.powi(-spread)) / (3.0 * count);
+    r.gauss() * 2f32.powi(binade) / square.sqrt()
+}
+
+/// An exact small code of (token, head, element): 1 to 127, different from each neighbour's.
+fn code(s: usize, n: usize, h: usize, d: usize) -> f32 {
+    (1 + (n * 37 + h * 101 + d * 17 + s * 59) % 127) as f32
+}
+
+fn fill_v(case: &Case, s: usize, g: usize, rows: &mut [f32]) {
+    let mut r = Stream::new(case.seed, &[V, s as u64, g as u64]);
+    let dv = case.head_dim_v;
+    match &case.regime {
+        Regime::IndexCoded => {
+            for (n, row) in rows.chunks_exact_mut(dv).enumerate() {
+                for (d, v) in row.iter_mut().enumerate() {
+                    *v = code(s, n, g, d);
+                }
+            }
+        }
+        Regime::ConstantV => {
+            // Eight significant bits: exact in every driven type.
+            let constant = r.sign() * (128 + r.below(128)) as f32 / 64.0;
+            rows.fill(constant);
+        }
+        Regime::Wide => rows.fill_with(|| wide(&mut r, 8)),
+        Regime::Subnormal => {
+            let top = match case.dtypes.kv {
+                DType::F16 => DType::F16.min_normal() as f32,
+                _ => f32::MIN_POSITIVE,
+            };
+            rows.fill_with(|| r.gauss() * 0.25 * top);
+        }
+        _ => rows.fill_with(|| r.gauss()),
+    }
+}
+
+/// Cuts the case out of a captured slice: the whole of it where the lengths agree, else rows from
+/// a start that the seed draws; heads and layers from 0.
+fn cut(case: &Case, slice: &Captured) -> Result<Inputs, DataError> {
+    let too_small =
+        |what, got, limit| DataError::SliceTooSmall { name: slice.name.clone(), what, got, limit };
+    for (what, got, limit) in [
+        ("hkv", case.num_kv_heads, slice.num_kv_heads),
+        ("the group hq/hkv", case.group(), slice.group()),
+        ("d", case.head_dim, slice.head_dim),
+        ("dv", case.head_dim_v, slice.head_dim_v),
+        ("n", case.seq_len(), slice.seq_len),
+    ] {
+        if got > limit {
+            return Err(too_small(what, got, limit));
+        }
+    }
+    let start = |s: usize| {
+        let room = slice.seq_len - case.seq_lens[s];
+        Stream::new(case.seed, &[PLAN, 6, s as u64]).below(room + 1)
+    };
+    let copy = |from: &[f32], width: usize, dim: usize, s: usize, g: usize, rows: &mut [f32]| {
+        let head = &from[g * slice.seq_len * width..];
+        for (n, row) in rows.chunks_exact_mut(dim).enumerate() {
+            row.copy_from_slice(&head[(start(s) + n) * width..][..dim]);
+        }
+    };
+    let k = Cache::fill(case, case.head_dim, |s, g, rows| {
+        copy(&slice.k, slice.head_dim, case.head_dim, s, g, rows)
+    });
+    let v = Cache::fill(case, case.head_dim_v, |s, g, rows| {
+        copy(&slice.v, slice.head_dim_v, case.head_dim_v, s, g, rows)
+    });
+    let mut q = Vec::with_capacity(case.batch() * case.num_heads * case.head_dim);
+    for _ in 0..case.batch() {
+        for h in 0..case.num_heads {
+            let captured = (h / case.group()) * slice.group() + h % case.group();
+            q.extend_from_slice(&slice.q[captured * slice.head_dim..][..case.head_dim]);
+        }
+    }
+    Ok(Inputs { q: Typed::round(case.dtypes.q, q), k, v, sinks: sinks(case) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::{Answer, Head, attend};
+
+    fn answer(case: &Case, inputs: &Inputs, s: usize, h: usize) -> Answer {
+        let (g, keys) = (h / case.group(), case.attended(s));
+        let mut a = Answer::default();
+        attend(
+            &Head {
+                q: inputs.query(case, s, h),
+                k: inputs.k.rows(s, g, keys.clone()),
+                v: inputs.v.rows(s, g, keys),
+                head_dim_v: case.head_dim_v,
+                scale: case.scale as f64,
+                softcap: case.softcap as f64,
+                sink: None,
+            },
+            &mut a,
+        );
+        a
+    }
+
+    fn case(id: &str) -> Case {
+        id.parse().unwrap()
+    }
+
+    #[test]
+    fn one_hot_puts_nearly_all_weight_on_its_key() {
+        for d in [1, 2, 3, 64, 256] {
+            for dt in ["f32", "f16", "bf16"] {
+                for (hot, key) in [("first", 40), ("last", 99)] {
+                    let c = case(&format!(
+                        "hq=2,hkv=1,d={d},n=100,w=60,dt={dt},data=onehot:{hot},seed=3"
+                    ));
+                    let a = answer(&c, &generate(&c, &[]).unwrap(), 0, 0);
+                    let p = a.probs[key - 40];
+                    assert!(p > 0.9, "d={d} {dt} {hot}: p = {p}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_outside_the_window_would_win_if_it_were_read() {
+        let windowed = case("hq=2,hkv=1,d=64,n=100,w=60,data=onehot:outside,seed=3");
+        let inputs = generate(&windowed, &[]).unwrap();
+        let open = Case { window_len: 61, ..windowed.clone() };
+        assert!(answer(&open, &inputs, 0, 0).probs[0] > 0.9);
+        assert!(answer(&windowed, &inputs, 0, 0).probs[0] < 0.9);
+    }
+
+    #[test]
+    fn large_scores_are_as_large_as_they_say_and_finite_in_f16() {
+        for (kind, least, most) in
+            [("80", 75.0, 83.0), ("1e3", 500.0, 1001.0), ("3e4", 1.5e4, 3.1e4)]
+        {
+            for d in [1, 64, 256] {
+                let c =
+                    case(&format!("hq=2,hkv=1,d={d},n=64,dt=f16,scale=0.0625,data=large:{kind}"));
+                let a = answer(&c, &generate(&c, &[]).unwrap(), 0, 0);
+                assert!(a.max > least && a.max < most, "{kind} d={d}: {}", a.max);
+                assert!(a.out.iter().all(|o| o.is_finite()));
+            }
+        }
+        let c = case("hq=1,hkv=1,d=64,n=64,data=large:negative");
+        let a = answer(&c, &generate(&c, &[]).unwrap(), 0, 0);
+        assert!(a.scores.iter().all(|s| *s < -9e3), "{:?}", a.scores);
+    }
+
+    #[test]
+    fn equal_scores_and_constant_v_are_exact() {
+        let c = case("hq=2,hkv=1,d=64,n=64,dt=bf16,data=equal");
+        let a = answer(&c, &generate(&c, &[]).unwrap(), 0, 1);
+        assert!(a.scores.iter().all(|s| *s == a.scores[0]));
+        let c = case("hq=2,hkv=1,d=64,n=64,dt=bf16,data=constv");
+        let inputs = generate(&c, &[]).unwrap();
+        let constant = inputs.v.data.values[0];
+        assert!(inputs.v.data.values.iter().all(|v| *v == constant) && constant != 0.0);
+    }
+
+    #[test]
+    fn codes_are_exact_in_bf16_and_differ_from_every_neighbour() {
+        for (a, b) in [
+            ((0, 5, 1, 3), (0, 6, 1, 3)),
+            ((0, 5, 1, 3), (0, 5, 2, 3)),
+            ((0, 5, 1, 3), (0, 5, 1, 4)),
+            ((0, 5, 1, 3), (1, 5, 1, 3)),
+        ] {
+            assert_ne!(code(a.0, a.1, a.2, a.3), code(b.0, b.1, b.2, b.3));
+        }
+        for n in 0..127 {
+            let x = code(0, n, 0, 0);
+            assert_eq!(half::bf16::from_f32(x).to_f32(), x);
+        }
+    }
+
+    #[test]
+    fn gaussian_scores_deviate_by_2_to_4_and_a_softcap_bites() {
+        let c = case("hq=1,hkv=1,d=64,n=4096,scale=0.3,seed=11");
+        let a = answer(&c, &generate(&c, &[]).unwrap(), 0, 0);
+        let deviation = (a.scores.iter().map(|s| s * s).sum::<f64>() / 4096.0).sqrt();
+        assert!((1.7..4.5).contains(&deviation), "{deviation}");
+        let capped = case("hq=1,hkv=1,d=64,n=4096,softcap=30,seed=11");
+        let a = answer(&capped, &generate(&capped, &[]).unwrap(), 0, 0);
+        let bent = a.scores.iter().filter(|s| s.abs() > 15.0).count();
+        assert!(bent > 1000, "{bent} of 4096 scores are bent by more than 8 %");
+    }
+
+    #[test]
+    fn a_head_keeps_its_first_rows_when_the_case_shrinks() {
+        let long = generate(&case("hq=2,hkv=2,d=8,n=50,seed=5"), &[]).unwrap();
+        let short = generate(&case("hq=1,hkv=1,d=8,n=20,seed=5"), &[]).unwrap();
+        assert_eq!(long.k.rows(0, 0, 0..20), short.k.rows(0, 0, 0..20));
+    }
+}
