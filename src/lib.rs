@@ -2,6 +2,7 @@
 #![deny(missing_docs, unsafe_op_in_unsafe_fn)]
 
 pub mod data;
+pub mod judge;
 pub mod oracle;
 pub mod problem;
 

@@ -34,6 +34,13 @@ impl Storage {
         Storage { layout, form: Form::Pads(Vec::new()), offset: 0 }
     }
 
+    /// A padded storage; trailing pads of 0 say nothing and are dropped.
+    pub fn padded(layout: Layout, mut pads: Vec<usize>, offset: usize) -> Self {
+        let used = pads.iter().rposition(|p| *p > 0).map_or(0, |i| i + 1);
+        pads.truncate(used);
+        Storage { layout, form: Form::Pads(pads), offset }
+    }
+
     /// Whether some stride is wider than it must be, or the base is displaced.
     pub fn is_padded(&self) -> bool {
         self.offset > 0
@@ -70,9 +77,8 @@ impl fmt::Display for Storage {
         write!(f, "{}", self.layout)?;
         match &self.form {
             Form::Pads(pads) => {
-                let used = pads.iter().rposition(|p| *p > 0).map_or(0, |i| i + 1);
-                if used > 0 {
-                    write!(f, "+pad{}", join(&pads[..used], "."))?;
+                if !pads.is_empty() {
+                    write!(f, "+pad{}", join(pads, "."))?;
                 }
             }
             Form::Strides(s) => write!(f, "[{}]", join(s, ","))?,
@@ -108,7 +114,10 @@ impl FromStr for Storage {
             (head, Form::Pads(Vec::new()))
         };
         let layout = layout.parse::<Layout>().map_err(|e| e.to_string())?;
-        Ok(Storage { layout, form, offset })
+        Ok(match form {
+            Form::Pads(pads) => Storage::padded(layout, pads, offset),
+            form => Storage { layout, form, offset },
+        })
     }
 }
 

@@ -1,0 +1,4 @@
+//! Judgement: compare with the oracle, draw cases, sweep, shrink, replay.
+
+pub mod compare;
+pub mod space;
