@@ -1,4 +1,5 @@
 //! Judgement: compare with the oracle, draw cases, sweep, shrink, replay.
 
 pub mod compare;
+pub mod shrink;
 pub mod space;
