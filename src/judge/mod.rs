@@ -1,5 +1,6 @@
 //! Judgement: compare with the oracle, draw cases, sweep, shrink, replay.
 
 pub mod compare;
+pub mod coverage;
 pub mod shrink;
 pub mod space;

@@ -1,0 +1,162 @@
+//! What a sweep drew: a histogram by axis, and the supported things that it never exercised.
+
+use super::space::Space;
+use crate::problem::{Case, Regime};
+use std::collections::BTreeMap;
+
+/// Counts of judged cases by axis and bucket.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Coverage {
+    /// Cases counted.
+    pub cases: usize,
+    /// Axis, then bucket, then cases.
+    pub axes: BTreeMap<String, BTreeMap<String, usize>>,
+}
+
+/// Buckets of a size: its label and its least member, ascending.
+const SEQ_LEN: [(usize, &str); 8] = [
+    (0, "0"),
+    (1, "1"),
+    (2, "2-16"),
+    (17, "17-64"),
+    (65, "65-128"),
+    (129, "129-512"),
+    (513, "513-1024"),
+    (1025, ">1024"),
+];
+const HEAD_DIM: [(usize, &str); 6] =
+    [(1, "1-15"), (16, "16-63"), (64, "64"), (65, "65-127"), (128, "128"), (129, ">128")];
+
+fn bucket(table: &[(usize, &'static str)], x: usize) -> &'static str {
+    table.iter().rev().find(|(least, _)| x >= *least).map_or("", |(_, label)| label)
+}
+
+fn yes(b: bool) -> &'static str {
+    if b { "yes" } else { "no" }
+}
+
+/// The axes that a case counts on, with its bucket on each.
+fn buckets(case: &Case) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = vec![
+        ("seq_len".into(), bucket(&SEQ_LEN, case.seq_len()).into()),
+        ("head_dim".into(), bucket(&HEAD_DIM, case.head_dim).into()),
+        ("dtype".into(), case.dtypes.to_string()),
+        ("k layout".into(), case.k.layout.to_string()),
+        ("v layout".into(), case.v.layout.to_string()),
+        ("group".into(), case.group().to_string()),
+        ("batch".into(), case.batch().to_string()),
+        ("ragged".into(), yes(case.is_ragged()).into()),
+        ("empty sequence".into(), yes(case.seq_lens.contains(&0)).into()),
+        ("window".into(), yes(case.window_len > 0).into()),
+        ("padding".into(), yes(case.is_padded()).into()),
+        ("softcap".into(), yes(case.softcap > 0.0).into()),
+        ("sinks".into(), yes(case.sinks).into()),
+        ("wave".into(), case.wave.to_string()),
+        ("data".into(), case.regime.family().into()),
+    ];
+    if let Regime::Slice(name) = &case.regime {
+        all.push(("slice".into(), name.clone()));
+    }
+    all.extend(
+        case.params.iter().map(|(name, value)| (format!("param {name}"), value.to_string())),
+    );
+    all
+}
+
+impl Coverage {
+    /// Counts a case.
+    pub fn count(&mut self, case: &Case) {
+        self.cases += 1;
+        for (axis, bucket) in buckets(case) {
+            *self.axes.entry(axis).or_default().entry(bucket).or_default() += 1;
+        }
+    }
+
+    /// Cases in a bucket.
+    pub fn get(&self, axis: &str, bucket: &str) -> usize {
+        self.axes.get(axis).and_then(|a| a.get(bucket)).copied().unwrap_or(0)
+    }
+
+    /// The share of cases on `axis` whose bucket passes.
+    pub fn share(&self, axis: &str, passes: impl Fn(&str) -> bool) -> f64 {
+        let Some(buckets) = self.axes.get(axis) else { return 0.0 };
+        let count: usize = buckets.iter().filter(|(b, _)| passes(b)).map(|(_, n)| n).sum();
+        count as f64 / self.cases.max(1) as f64
+    }
+
+    /// What the space supports and no counted case exercised, in words.
+    pub fn missing(&self, space: &Space) -> Vec<String> {
+        let mut missing = Vec::new();
+        let mut need = |axis: &str, bucket: String| {
+            if self.get(axis, &bucket) == 0 {
+                missing.push(format!("{axis} {bucket}"));
+            }
+        };
+        space.dtypes.iter().for_each(|d| need("dtype", d.to_string()));
+        if !space.regimes.is_empty() {
+            space.k_layouts.iter().for_each(|l| need("k layout", l.to_string()));
+            space.v_layouts.iter().for_each(|l| need("v layout", l.to_string()));
+        }
+        space.waves.iter().for_each(|w| need("wave", w.to_string()));
+        for (name, values) in &space.params {
+            values.iter().for_each(|v| need(&format!("param {name}"), v.to_string()));
+        }
+        let random = !space.regimes.is_empty();
+        for (axis, supported) in [
+            ("window", space.window),
+            ("padding", space.padding),
+            ("softcap", space.softcap && space.regimes.contains(&Regime::Gaussian)),
+            ("sinks", space.sinks),
+            ("ragged", space.batch.max > 1 && space.seq_len.max > space.seq_len.min),
+            ("empty sequence", space.seq_len.contains(0)),
+        ] {
+            if supported && random {
+                need(axis, "yes".into());
+            }
+        }
+        space.slices.iter().for_each(|(slice, whole)| {
+            if space.excludes(&whole_with(space, whole)).is_none() {
+                need("slice", slice.name.clone());
+            }
+        });
+        missing
+    }
+}
+
+/// The whole slice with tunables that the space has.
+fn whole_with(space: &Space, whole: &Case) -> Case {
+    let params = space.params.iter().map(|(name, values)| (name.clone(), values[0])).collect();
+    Case { params, wave: space.waves[0], ..whole.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::space::tests::space;
+    use super::super::space::{Draw, EDGE_CASES};
+    use super::*;
+
+    #[test]
+    fn the_edge_cases_leave_nothing_out_and_less_does() {
+        let space = space();
+        let mut coverage = Coverage::default();
+        for i in 0..EDGE_CASES {
+            if let Draw::Case(case) = space.draw(1, i) {
+                coverage.count(&case);
+            }
+        }
+        assert_eq!(coverage.missing(&space), Vec::<String>::new());
+        let none = Coverage::default().missing(&space);
+        assert!(
+            none.contains(&"dtype bf16".to_owned()) && none.contains(&"param tile 64".to_owned())
+        );
+    }
+
+    #[test]
+    fn sizes_fall_into_their_buckets() {
+        for (n, label) in
+            [(0, "0"), (1, "1"), (16, "2-16"), (17, "17-64"), (512, "129-512"), (9999, ">1024")]
+        {
+            assert_eq!(bucket(&SEQ_LEN, n), label);
+        }
+    }
+}
