@@ -1,8 +1,11 @@
 //! attnbench: a kernel-level test bench for decode attention.
-#![deny(missing_docs, unsafe_op_in_unsafe_fn)]
+#![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 
 pub mod data;
+#[allow(unsafe_code)]
+pub mod device;
 pub mod judge;
+pub mod kernel;
 pub mod oracle;
 pub mod problem;
 

@@ -1,0 +1,493 @@
+use super::*;
+use crate::kernel::{Denormals, Law, Range, ScalarType, ScratchType};
+use crate::problem::{DType, DTypes};
+use std::collections::BTreeSet;
+
+/// The example of the format, as it is documented, but for an `out` that its launch must write.
+const EXAMPLE: &str = r#"
+format = "kernel/1"
+name = "flash-decode"
+source = "attention.hip"              # relative to this file
+stage = "decode"
+include_dirs = ["include"]
+defines = { TILE = 32, T = "{kv}" }
+
+[params]
+splits = [1, 2, 4, 8]
+
+[scratch]
+partial = "f32: batch * num_heads * splits * (head_dim + 2)"
+
+[[launch]]
+entry = "flash_decode"
+args = ["q", "k", "v", "partial", "u32:num_heads", "u32:num_kv_heads", "u32:seq_len", "u32:capacity", "u32:head_dim", "f32:scale"]
+grid = ["num_heads", "splits", "batch"]
+block = ["max(64, head_dim)", "1", "1"]
+shared_bytes = "4 * head_dim"
+
+[[launch]]
+entry = "merge"
+args = ["partial", "out"]
+grid = ["num_heads", 1, 1]
+block = [64, 1, 1]
+
+[layout]
+k = ["HND"]
+v = ["HND", "HDN"]
+
+[supports]
+dtype = [{ q = "f32", kv = "f32", out = "f32" }]
+head_dim = { max = 128, multiple_of = 4 }      # min, max, multiple_of, one_of
+group = { max = 16 }
+seq_len = { min = 1 }
+batch = { max = 1 }
+align = 4
+padding = false
+window = false
+softcap = false
+sinks = false
+
+[numerics]
+accumulate = "f32"
+probs = "f32"
+exp_ulp = 2
+bitwise = ["repeat"]
+"#;
+
+const SMALL: &str = r#"format = "kernel/1"
+name = "small"
+source = "small.hip"
+stage = "decode"
+[[launch]]
+entry = "small"
+args = ["q", "k", "v", "out", "lse", "u32:seq_len"]
+grid = ["num_heads", 1, "batch"]
+block = [64, 1, 1]
+"#;
+
+fn parse(text: &str) -> Result<Manifest> {
+    Manifest::parse(text, Path::new("kernels/small.toml"))
+}
+
+#[test]
+fn the_example_of_the_format_means_what_it_says() {
+    let m = Manifest::parse(EXAMPLE, Path::new("kernels/flash.toml")).unwrap();
+    assert_eq!((m.name.as_str(), m.stage), ("flash-decode", Stage::Decode));
+    assert_eq!(m.code, Code::Source("kernels/attention.hip".into()));
+    assert_eq!(m.include_dirs, [PathBuf::from("kernels/include")]);
+    let defines: Vec<_> = m.defines.iter().map(|d| (d.name.as_str(), d.text.to_string())).collect();
+    assert_eq!(defines, [("TILE", "32".to_owned()), ("T", "{kv}".to_owned())]);
+    assert_eq!(m.params, [Param { name: "splits".into(), values: vec![1, 2, 4, 8] }]);
+    let [scratch] = &m.scratch[..] else { panic!("{:?}", m.scratch) };
+    assert_eq!((scratch.name.as_str(), scratch.dtype), ("partial", ScratchType::F32));
+    assert_eq!(scratch.elements.text(), "batch * num_heads * splits * (head_dim + 2)");
+
+    let launch = &m.launches[0];
+    assert_eq!(launch.entry, Template::literal("flash_decode"));
+    let scalar = |ty, text| ArgSpec::Scalar { ty, expr: Expr::parse(text).unwrap() };
+    let u32s = ["num_heads", "num_kv_heads", "seq_len", "capacity", "head_dim"];
+    let mut args = [Pointer::Q, Pointer::K, Pointer::V].map(ArgSpec::Pointer).to_vec();
+    args.push(ArgSpec::Scratch(0));
+    args.extend(u32s.map(|text| scalar(ScalarType::U32, text)));
+    args.push(scalar(ScalarType::F32, "scale"));
+    assert_eq!(launch.args, args);
+    let texts = |exprs: &[Expr; 3]| exprs.each_ref().map(|e| e.text().to_owned());
+    assert_eq!(texts(&launch.grid), ["num_heads", "splits", "batch"]);
+    assert_eq!(texts(&launch.block), ["max(64, head_dim)", "1", "1"]);
+    assert_eq!(launch.shared_bytes.text(), "4 * head_dim");
+    assert_eq!(texts(&m.launches[1].grid), ["num_heads", "1", "1"]);
+
+    let strings = |list: &[crate::problem::Layout]| list.iter().map(|l| l.to_string()).collect();
+    let (k, v): (Vec<String>, Vec<String>) = (strings(&m.layouts.k), strings(&m.layouts.v));
+    assert_eq!((k, v), (vec!["HND".into()], vec!["HND".into(), "HDN".into()]));
+    let range = |max| Range { max, ..Range::default() };
+    assert_eq!(
+        m.supports,
+        Supports {
+            dtypes: vec![DTypes::uniform(DType::F32)],
+            head_dim: Range { min: 1, max: Some(128), multiple_of: 4, one_of: None },
+            head_dim_v: None,
+            group: range(Some(16)),
+            seq_len: range(None),
+            batch: range(Some(1)),
+            align: Some(4),
+            padding: false,
+            window: false,
+            softcap: false,
+            sinks: false,
+        }
+    );
+    assert_eq!(m.numerics, Numerics::default());
+    assert_eq!(m.outputs(), [Pointer::Out]);
+    assert_eq!(m.default_params(), BTreeMap::from([("splits".to_owned(), 1)]));
+}
+
+#[test]
+fn defaults() {
+    let m = parse(SMALL).unwrap();
+    assert!(m.include_dirs.is_empty() && m.defines.is_empty());
+    assert!(m.params.is_empty() && m.scratch.is_empty());
+    assert_eq!(m.launches[0].shared_bytes, Expr::constant(0));
+    assert_eq!(m.supports, Supports::default());
+    assert_eq!(m.supports.dtypes, [DTypes::uniform(DType::F32)]);
+    assert_eq!((m.supports.seq_len.min, m.supports.seq_len.max), (1, None));
+    assert_eq!((m.supports.align, m.supports.padding), (None, false));
+    assert_eq!(m.layouts, Layouts::default());
+    assert_eq!((m.layouts.k[0].as_str(), m.layouts.v.len()), ("HND", 1));
+    let n = m.numerics;
+    assert_eq!((n.accumulate, n.probs), (DType::F32, DType::F32));
+    assert_eq!((n.exp_ulp, n.exp_arg_ulp, n.tanh_ulp), (2.0, 1.0, 4.0));
+    assert_eq!((n.denormals, n.bitwise), (Denormals::Keep, BTreeSet::from([Law::Repeat])));
+}
+
+#[test]
+fn everything_that_can_be_set() {
+    let text = SMALL.replace("small.hip\"", "small.hsaco\"").replace("source", "code_object")
+        + r#"[layout]
+k = ["row", "PHDTd", "SNHD"]
+v = ["col", "PHTDt", "LHND"]
+[supports]
+dtype = [{ q = "f16", kv = "f8_e4m3", out = "f32" }, { q = "bf16", kv = "bf16", out = "bf16" }]
+head_dim = { one_of = [128, 64] }
+head_dim_v = { max = 64 }
+seq_len = { min = 0, max = 4_096 }
+align = 16
+padding = true
+window = true
+softcap = true
+sinks = true
+[numerics]
+accumulate = "f16"
+probs = "bf16"
+exp_ulp = 1.5
+exp_arg_ulp = 3
+tanh_ulp = 8
+denormals = "flush"
+bitwise = []
+"#;
+    let m = parse(&text).unwrap();
+    assert_eq!(m.code, Code::Object("kernels/small.hsaco".into()));
+    assert_eq!(
+        format!("{:?} {:?}", m.layouts.k, m.layouts.v),
+        "[HND, PHDTd, SNHD] [HDN, PHTDt, LHND]"
+    );
+    let s = m.supports;
+    assert_eq!(s.dtypes[0].to_string(), "f16/f8_e4m3/f32");
+    assert_eq!(s.head_dim.one_of, Some(vec![64, 128]));
+    assert_eq!(s.head_dim_v.unwrap().max, Some(64));
+    assert_eq!((s.seq_len.min, s.seq_len.max, s.align), (0, Some(4096), Some(16)));
+    assert!(s.padding && s.window && s.softcap && s.sinks);
+    let n = m.numerics;
+    assert_eq!((n.accumulate, n.probs), (DType::F16, DType::BF16));
+    assert_eq!((n.exp_ulp, n.exp_arg_ulp, n.tanh_ulp), (1.5, 3.0, 8.0));
+    assert_eq!((n.denormals, n.bitwise.len()), (Denormals::Flush, 0));
+}
+
+#[test]
+fn a_manifest_of_every_stage() {
+    for (stage, args) in [
+        ("scores", r#""q", "k", "scores", "f32:scale""#),
+        ("softmax", r#""scores", "probs", "lse""#),
+        ("pv", r#""probs", "v", "out""#),
+        ("prefill", r#""q", "k", "v", "out", "u64:q_stride_n""#),
+        ("append", r#""new_k", "k", "pos""#),
+        ("append", r#""new_k", "new_v", "k", "v", "u32:pos""#),
+        ("merge", r#""partial_out", "partial_lse", "out", "u32:splits""#),
+        ("head_combine", r#""x", "w_o", "out", "u32:hidden""#),
+        ("norm", r#""residual", "x", "weight", "out", "f32:eps""#),
+    ] {
+        let text = SMALL
+            .replace("\"decode\"", &format!("\"{stage}\""))
+            .replace(r#""q", "k", "v", "out", "lse", "u32:seq_len""#, args)
+            + "[params]\nsplits = [1]\n";
+        assert_eq!(parse(&text).unwrap().stage.name(), stage);
+    }
+}
+
+/// Each mistake: what is replaced in the small manifest, by what, the line, and the key phrase.
+#[test]
+fn every_mistake_names_file_line_key_and_mend() {
+    let end = "block = [64, 1, 1]\n";
+    let add = |tail: &str| format!("{end}{tail}");
+    let cases: Vec<(&str, String, usize, &str)> = vec![
+        (
+            "name = \"small\"",
+            "nmae = \"small\"".into(),
+            2,
+            "unknown key `nmae`; did you mean `name`?",
+        ),
+        ("grid =", "gird =".into(), 8, "unknown key `launch[0].gird`; did you mean `grid`?"),
+        (end, add("[suports]\n"), 10, "unknown key `suports`; did you mean `supports`?"),
+        (
+            end,
+            add("[supports]\nheaddim = {}\n"),
+            11,
+            "`supports.headdim`; did you mean `head_dim`?",
+        ),
+        (
+            end,
+            add("[supports]\nbatch = { maxi = 1 }\n"),
+            11,
+            "`supports.batch.maxi`; did you mean `max`?",
+        ),
+        (
+            end,
+            add("[supports]\ndtype = [\n{ q = \"f32\", k = \"f32\" }]\n"),
+            12,
+            "unknown key `supports.dtype[0].k`",
+        ),
+        (end, add("[numerics]\nexp_ulps = 2\n"), 11, "did you mean `exp_ulp`?"),
+        (end, add("[layout]\nkk = [\"HND\"]\n"), 11, "unknown key `layout.kk`; did you mean `k`?"),
+        ("kernel/1", "kernel/2".into(), 1, "this program reads kernel/1"),
+        (
+            "format = \"kernel/1\"\n",
+            String::new(),
+            1,
+            "`format` is missing; write format = \"kernel/1\"",
+        ),
+        (
+            "source = \"small.hip\"\n",
+            String::new(),
+            1,
+            "`source` is missing; write source = \"kernel.hip\"",
+        ),
+        ("name = \"small\"", "name = \"a b\"".into(), 2, "has no spaces and no slashes"),
+        (
+            "name = \"small\"",
+            "name = 3".into(),
+            2,
+            "`name` must be a string, such as \"flash-decode\", got the integer 3",
+        ),
+        (
+            "source = \"small.hip\"",
+            "source = \"small.hip\"\ncode_object = \"a.co\"".into(),
+            4,
+            "there is a `source` too",
+        ),
+        (
+            "source = \"small.hip\"",
+            "code_object = \"a.exe\"".into(),
+            3,
+            "a code object ends in .hsaco",
+        ),
+        ("source = \"small.hip\"", "source = \"a.cubin\"".into(), 3, "write it as `code_object`"),
+        (
+            "source = \"small.hip\"",
+            "code_object = \"a.co\"\ndefines = { A = 1 }".into(),
+            4,
+            "compiled already",
+        ),
+        ("\"decode\"", "\"decod\"".into(), 4, "unknown stage `decod`; did you mean `decode`?"),
+        ("stage = \"decode\"\n", String::new(), 1, "`stage` is missing"),
+        ("[[launch]]", "[launch]".into(), 5, "write [[launch]] with two brackets"),
+        ("\"small\"\nargs", "\" \"\nargs".into(), 6, "the name is empty"),
+        (
+            "\"small\"\nargs",
+            "\"small<{hd}>\"\nargs".into(),
+            6,
+            "unknown variable `hd`; did you mean `x`?",
+        ),
+        ("\"small\"\nargs", "\"small<{kv>\"\nargs".into(), 6, "the `{` at column 7 has no partner"),
+        (
+            "\"lse\"",
+            "\"les\"".into(),
+            7,
+            "`launch[0].args[4]` = \"les\": unknown argument; did you mean `lse`?",
+        ),
+        ("\"lse\"", "\"new_k\"".into(), 7, "stage `decode` has no such pointer; it has q, k, v"),
+        (
+            "\"lse\"",
+            "\"u31:seq_len\"".into(),
+            7,
+            "unknown type of a scalar `u31`; did you mean `u32`?",
+        ),
+        (
+            "\"lse\"",
+            "\"u32:seqlen\"".into(),
+            7,
+            "unknown variable `seqlen`; did you mean `seq_len`?",
+        ),
+        ("\"lse\"", "\"u32:eps\"".into(), 7, "unknown variable `eps`"),
+        ("\"lse\"", "\"u32:\"".into(), 7, "it is empty"),
+        (
+            "\"lse\"",
+            "7".into(),
+            7,
+            "must be a pointer such as \"q\", or a scalar such as \"u32:num_heads\", got the integer 7",
+        ),
+        (
+            "\"out\", \"lse\", ",
+            "\"lse\", ".into(),
+            5,
+            "no launch writes the result of stage `decode`; pass \"out\"",
+        ),
+        ("args = [", "args = [] #".into(), 7, "the list is empty"),
+        (
+            "[\"num_heads\", 1, \"batch\"]",
+            "[\"num_heads\", 1]".into(),
+            8,
+            "`launch[0].grid` = 2 elements: write a list of three",
+        ),
+        ("[\"num_heads\", 1, \"batch\"]", "\"num_heads\"".into(), 8, "must be a list of three"),
+        (
+            "[\"num_heads\", 1, \"batch\"]",
+            "[1.5, 1, 1]".into(),
+            8,
+            "`launch[0].grid[0]` must be an integer or an expression",
+        ),
+        (
+            "[\"num_heads\", 1, \"batch\"]",
+            "[\"num_heads +\", 1, 1]".into(),
+            8,
+            "expression `num_heads +`, column 12",
+        ),
+        (
+            "[64, 1, 1]",
+            "[-64, 1, 1]".into(),
+            9,
+            "`launch[0].block[0]` = -64: it must be between 0 and",
+        ),
+        ("[64, 1, 1]", "[\"64 / 0\", 1, 1]".into(), 9, "divides by zero"),
+        ("[64, 1, 1]", "[\"64 / 2.0\", 1, 1]".into(), 9, "takes integers, got the float 32"),
+        (
+            end,
+            add("shared_bytes = true\n"),
+            10,
+            "`launch[0].shared_bytes` must be an integer or an expression",
+        ),
+        (end, add("[params]\nsplits = []\n"), 11, "`params.splits` = []: the list is empty"),
+        (
+            end,
+            add("[params]\nsplits = 4\n"),
+            11,
+            "must be a list of integers, such as [1, 2, 4], got the integer 4",
+        ),
+        (end, add("[params]\nsplits = [1,\n2, 1]\n"), 12, "it is in the list already"),
+        (end, add("[params]\n\"a b\" = [1]\n"), 11, "the name is no identifier"),
+        (end, add("[params]\nseq_len = [1]\n"), 11, "expressions have this name already"),
+        (end, add("[params]\nkv = [1]\n"), 11, "expressions have this name already"),
+        (end, add("[scratch]\nout = \"f32: 1\"\n"), 11, "a pointer has this name already"),
+        (end, add("[scratch]\nnew_k = \"f32: 1\"\n"), 11, "a pointer has this name already"),
+        (
+            end,
+            add("[scratch]\ntmp = \"f32\"\n"),
+            11,
+            "there is no `:`; write \"dtype: element count\"",
+        ),
+        (end, add("[scratch]\ntmp = \"f33: 1\"\n"), 11, "unknown type of a scratch buffer `f33`"),
+        (end, add("[scratch]\ntmp = \"f32: splits\"\n"), 11, "unknown variable `splits`"),
+        (end, add("[scratch]\n1a = \"f32: 1\"\n"), 11, "the name is no identifier"),
+        (end, add("[layout]\nk = []\n"), 11, "`layout.k` = []: the list is empty"),
+        (end, add("[layout]\nk = \"HND\"\n"), 11, "must be a list such as [\"HND\", \"NHD\"]"),
+        (
+            end,
+            add("[layout]\nv = [\"HNX\"]\n"),
+            11,
+            "`layout.v[0]` = \"HNX\": layout `HNX`: `X` is no axis",
+        ),
+        (end, add("[layout]\nv = [\"HD\"]\n"), 11, "it has no token axis"),
+        (end, add("[layout]\nv = [\"HND\", \"SHND\"]\n"), 11, "it is in the list already"),
+        (end, add("[supports]\ndtype = []\n"), 11, "`supports.dtype` = []: the list is empty"),
+        (
+            end,
+            add("[supports]\ndtype = [{ q = \"f32\", kv = \"f32\" }]\n"),
+            11,
+            "`supports.dtype[0].out` is missing",
+        ),
+        (
+            end,
+            add("[supports]\ndtype = [{ q = \"fp32\", kv = \"f32\", out = \"f32\" }]\n"),
+            11,
+            "unknown dtype `fp32`",
+        ),
+        (end, add("[supports]\nhead_dim = 128\n"), 11, "must be a table such as { min = 1"),
+        (
+            end,
+            add("[supports]\nhead_dim = { min = 8, max = 4 }\n"),
+            11,
+            "`supports.head_dim.max` = 4: it must be at least 8",
+        ),
+        (end, add("[supports]\nhead_dim = { multiple_of = 0 }\n"), 11, "it must be at least 1"),
+        (
+            end,
+            add("[supports]\nhead_dim = { max = 6, min = 5, multiple_of = 4 }\n"),
+            11,
+            "no value satisfies all of it",
+        ),
+        (end, add("[supports]\nhead_dim = { one_of = [] }\n"), 11, "the list is empty"),
+        (
+            end,
+            add("[supports]\nbatch = { min = -1 }\n"),
+            11,
+            "`supports.batch.min` = -1: it must be at least 1",
+        ),
+        (
+            end,
+            add("[supports]\nalign = 12\n"),
+            11,
+            "it must be a power of two of at most 4096 bytes",
+        ),
+        (
+            end,
+            add("[supports]\nwindow = 1\n"),
+            11,
+            "`supports.window` must be true or false, got the integer 1",
+        ),
+        (
+            end,
+            add("[numerics]\naccumulate = \"f64\"\n"),
+            11,
+            "it must be \"f32\", \"f16\" or \"bf16\"",
+        ),
+        (end, add("[numerics]\nexp_ulp = -1\n"), 11, "it must be finite and not negative"),
+        (end, add("[numerics]\nexp_ulp = nan\n"), 11, "it must be finite and not negative"),
+        (
+            end,
+            add("[numerics]\ndenormals = \"drop\"\n"),
+            11,
+            "unknown treatment of denormals `drop`",
+        ),
+        (
+            end,
+            add("[numerics]\nbitwise = [\"repat\"]\n"),
+            11,
+            "unknown law `repat`; did you mean `repeat`?",
+        ),
+        ("[[launch]]", "defines = { 2X = 1 }\n[[launch]]".into(), 5, "the name is no identifier"),
+        (
+            "[[launch]]",
+            "defines = { X = 1.5 }\n[[launch]]".into(),
+            5,
+            "must be an integer or a string",
+        ),
+        (
+            "[[launch]]",
+            "defines = { X = \"=tile\" }\n[[launch]]".into(),
+            5,
+            "a text that starts with `=` is one expression",
+        ),
+        (
+            "[[launch]]",
+            "defines = { X = \"={tile}\" }\n[[launch]]".into(),
+            5,
+            "unknown variable `tile`",
+        ),
+        (
+            "[[launch]]",
+            "include_dirs = \"include\"\n[[launch]]".into(),
+            5,
+            "must be a list of folders",
+        ),
+        ("stage = \"decode\"", "stage = \"merge\"".into(), 1, "`params.splits` is missing"),
+        ("[[launch]]", "[[launch]".into(), 5, "this is not TOML"),
+        ("[[launch]]", "stage = \"pv\"\n[[launch]]".into(), 5, "this is not TOML"),
+    ];
+    for (old, new, line, phrase) in cases {
+        let text = SMALL.replacen(old, &new, 1);
+        assert_ne!(text, SMALL, "{old}");
+        let error = parse(&text).expect_err(phrase);
+        let message = error.to_string();
+        assert!(message.contains(phrase), "want {phrase}\n got {message}");
+        assert!(message.starts_with(&format!("kernels/small.toml:{line}: ")), "{line}: {message}");
+    }
+}

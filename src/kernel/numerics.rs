@@ -1,0 +1,112 @@
+//! `[numerics]`: what a kernel promises, and so what its error bound may assume.
+
+use super::read::{ManifestError, Section};
+use super::stage::{UnknownName, named};
+use crate::problem::DType;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+named! {
+    /// What a kernel does with subnormal numbers.
+    Denormals, "treatment of denormals", {
+        /// They count as what they are.
+        Keep = "keep",
+        /// They may count as zero.
+        Flush = "flush",
+    }
+}
+
+named! {
+    /// A property that can hold to the bit.
+    Law, "law", {
+        /// The same launch again, in another thread order.
+        Repeat = "repeat",
+        /// Whatever else is in the batch.
+        Batch = "batch",
+        /// Whatever the layout and the strides.
+        Layout = "layout",
+        /// Whatever the number of splits.
+        Splits = "splits",
+    }
+}
+
+/// What the error bound may assume of a kernel. Units: `_ulp` in units of roundoff `u`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numerics {
+    /// Type in which sums are accumulated: f32, f16 or bf16.
+    pub accumulate: DType,
+    /// Type that P is held in when it multiplies V: f32, f16 or bf16.
+    pub probs: DType,
+    /// Error of the exponential function.
+    pub exp_ulp: f64,
+    /// Error of the exponential per unit of its argument: about 3 for `exp2(x * log2(e))`.
+    pub exp_arg_ulp: f64,
+    /// Error of the hyperbolic tangent (soft cap).
+    pub tanh_ulp: f64,
+    /// What becomes of subnormal numbers.
+    pub denormals: Denormals,
+    /// The properties that hold to the bit; the others hold within twice the bound.
+    pub bitwise: BTreeSet<Law>,
+}
+
+impl Default for Numerics {
+    fn default() -> Self {
+        Numerics {
+            accumulate: DType::F32,
+            probs: DType::F32,
+            exp_ulp: 2.0,
+            exp_arg_ulp: 1.0,
+            tanh_ulp: 4.0,
+            denormals: Denormals::Keep,
+            bitwise: BTreeSet::from([Law::Repeat]),
+        }
+    }
+}
+
+impl Numerics {
+    pub(super) fn read(section: &Section) -> Result<Numerics, ManifestError> {
+        section.keys(&[
+            "accumulate",
+            "probs",
+            "exp_ulp",
+            "exp_arg_ulp",
+            "tanh_ulp",
+            "denormals",
+            "bitwise",
+        ])?;
+        let mut numerics = Numerics::default();
+        for (name, field) in
+            [("accumulate", &mut numerics.accumulate), ("probs", &mut numerics.probs)]
+        {
+            let Some(item) = section.get(name) else { continue };
+            let want = "\"f32\", \"f16\" or \"bf16\"";
+            let text = item.string(want)?;
+            *field = [DType::F32, DType::F16, DType::BF16]
+                .into_iter()
+                .find(|d| d.name() == text)
+                .ok_or_else(|| {
+                item.bad(format_args!("\"{text}\""), format_args!("it must be {want}"))
+            })?;
+        }
+        for (name, field) in [
+            ("exp_ulp", &mut numerics.exp_ulp),
+            ("exp_arg_ulp", &mut numerics.exp_arg_ulp),
+            ("tanh_ulp", &mut numerics.tanh_ulp),
+        ] {
+            if let Some(item) = section.get(name) {
+                *field = item.amount("a number of units, such as 2 or 1.5")?;
+            }
+        }
+        if let Some(item) = section.get("denormals") {
+            numerics.denormals = item.word("\"keep\" or \"flush\"")?;
+        }
+        if let Some(item) = section.get("bitwise") {
+            let want = "a list of \"repeat\", \"batch\", \"layout\", \"splits\"";
+            // An empty list is a promise too: a kernel with atomics repeats nothing to the bit.
+            let laws = item.list(want)?;
+            numerics.bitwise = laws.iter().map(|i| i.word(want)).collect::<Result<_, _>>()?;
+        }
+        Ok(numerics)
+    }
+}
