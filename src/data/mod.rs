@@ -1,0 +1,4 @@
+//! Data of a case: captured slices.
+
+pub mod golden;
+pub mod slice;
