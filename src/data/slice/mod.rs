@@ -21,7 +21,9 @@ pub use case::Saved;
 pub use error::{SliceError, SliceProblem};
 pub use header::RawTensor;
 
-use crate::problem::{Axis, DType, Extents, Form, Layout, Placement, Placements, Storage};
+use crate::problem::{
+    Axis, DType, Extents, Form, Layout, LayoutError, Placement, Placements, Storage,
+};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
 
@@ -213,8 +215,11 @@ pub struct KvSlice {
 }
 
 /// A name without the characters that end a field of a case id: `,` `[` `]` `=` and whitespace
-/// become `_`.
+/// become `_`, and so does an empty name.
 pub fn sanitise(name: &str) -> String {
+    if name.is_empty() {
+        return "_".to_owned();
+    }
     name.chars().map(|c| if ",[]=".contains(c) || c.is_whitespace() { '_' } else { c }).collect()
 }
 
@@ -364,8 +369,10 @@ impl KvSlice {
             tokens: if kv { self.capacity } else { 1 },
             dim: if matches!(tensor, "q" | "k") { self.head_dim } else { self.dim_v() },
         };
+        let layout = if tensor == "k" { &self.k_layout } else { &self.v_layout };
         self.storage(tensor).place(extents).map_err(|source| match source {
-            crate::problem::LayoutError::NotYet { layout, kind } => SliceProblem::NotYet {
+            LayoutError::NotYet { kind, .. } => SliceProblem::NotYet {
+                // As the file has it: the error's own text has a batch axis that it may not have.
                 what: format!("`{tensor}_layout` = {layout}, {kind},"),
                 mend: "use a layout over S L H N D",
             },

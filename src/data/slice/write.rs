@@ -201,3 +201,35 @@ fn number(x: f64) -> String {
 fn array(items: &[usize]) -> String {
     serde_json::json!(items).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with room for 100 bytes.
+    struct Small(usize);
+
+    impl Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 == 100 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let n = bytes.len().min(100 - self.0);
+            self.0 += n;
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_called_one() {
+        let (_, slice) = &crate::data::golden::embedded()[0];
+        let (head, entries) = slice.render().unwrap();
+        let source = emit(&head, &entries, &mut Small(0)).unwrap_err();
+        let text = write_problem(source, 398376).to_string();
+        assert!(text.contains("cannot write 398376 bytes: the disk is full; free some"), "{text}");
+    }
+}
