@@ -1,7 +1,9 @@
 //! Data: what the tensors of a case hold, what lies around them, and captured slices.
 
 pub mod captured;
+pub mod golden;
 pub mod image;
 pub mod inputs;
 pub mod random;
 pub mod regimes;
+pub mod slice;

@@ -349,7 +349,7 @@ impl Case {
                 return fail(format!("{name} is 0; it must be at least 1"));
             }
         }
-        if self.num_heads % self.num_kv_heads != 0 {
+        if !self.num_heads.is_multiple_of(self.num_kv_heads) {
             return fail(format!(
                 "hq={} is no multiple of hkv={}; each KV head serves hq/hkv query heads",
                 self.num_heads, self.num_kv_heads
