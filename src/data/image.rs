@@ -273,13 +273,13 @@ impl Image {
     /// The first byte that changed and may not have.
     pub fn stray_write(&self, before: &[u8], after: &[u8]) -> Option<Stray> {
         let mut at = 0;
-        let end = self.size;
-        for allowed in self.writable.iter().cloned().chain([end..end]) {
-            if allowed.start > at && before[at..allowed.start] != after[at..allowed.start] {
-                let byte = (at..allowed.start).find(|i| before[*i] != after[*i])?;
+        let ends = self.writable.iter().map(|r| (r.start, r.end)).chain([(self.size, self.size)]);
+        for (start, end) in ends {
+            if start > at && before[at..start] != after[at..start] {
+                let byte = (at..start).find(|i| before[*i] != after[*i])?;
                 return Some(Stray { place: self.describe(byte), byte });
             }
-            at = at.max(allowed.end);
+            at = at.max(end);
         }
         None
     }

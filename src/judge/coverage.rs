@@ -1,6 +1,7 @@
 //! What a sweep drew: a histogram by axis, and the supported things that it never exercised.
 
 use super::space::Space;
+use crate::kernel::Pointer;
 use crate::problem::{Case, Regime};
 use std::collections::BTreeMap;
 
@@ -86,47 +87,43 @@ impl Coverage {
 
     /// What the space supports and no counted case exercised, in words.
     pub fn missing(&self, space: &Space) -> Vec<String> {
-        let mut missing = Vec::new();
-        let mut need = |axis: &str, bucket: String| {
-            if self.get(axis, &bucket) == 0 {
-                missing.push(format!("{axis} {bucket}"));
-            }
-        };
-        space.dtypes.iter().for_each(|d| need("dtype", d.to_string()));
-        if !space.regimes.is_empty() {
-            space.k_layouts.iter().for_each(|l| need("k layout", l.to_string()));
-            space.v_layouts.iter().for_each(|l| need("v layout", l.to_string()));
-        }
-        space.waves.iter().for_each(|w| need("wave", w.to_string()));
-        for (name, values) in &space.params {
-            values.iter().for_each(|v| need(&format!("param {name}"), v.to_string()));
-        }
+        let (manifest, supports) = (&space.manifest, &space.manifest.supports);
         let random = !space.regimes.is_empty();
+        let mut wanted: Vec<(String, String)> = Vec::new();
+        let mut want = |axis: &str, bucket: String| wanted.push((axis.to_owned(), bucket));
+        if random {
+            supports.dtypes.iter().for_each(|d| want("dtype", d.to_string()));
+            manifest.layouts.k.iter().for_each(|l| want("k layout", l.to_string()));
+            manifest.layouts.v.iter().for_each(|l| want("v layout", l.to_string()));
+        }
+        space.waves.iter().for_each(|w| want("wave", w.to_string()));
+        for param in &manifest.params {
+            let axis = format!("param {}", param.name);
+            param.values.iter().for_each(|v| want(&axis, v.to_string()));
+        }
+        let ragged = manifest.takes(Pointer::SeqLens)
+            && supports.batch.at_least(2).is_some()
+            && supports.seq_len.at_least(supports.seq_len.min + 1).is_some();
         for (axis, supported) in [
-            ("window", space.window),
-            ("padding", space.padding),
-            ("softcap", space.softcap && space.regimes.contains(&Regime::Gaussian)),
-            ("sinks", space.sinks),
-            ("ragged", space.batch.max > 1 && space.seq_len.max > space.seq_len.min),
-            ("empty sequence", space.seq_len.contains(0)),
+            ("window", supports.window),
+            ("padding", supports.padding),
+            ("softcap", supports.softcap && space.regimes.contains(&Regime::Gaussian)),
+            ("sinks", supports.sinks),
+            ("ragged", ragged),
+            ("empty sequence", supports.seq_len.contains(0)),
         ] {
             if supported && random {
-                need(axis, "yes".into());
+                want(axis, "yes".into());
             }
         }
-        space.slices.iter().for_each(|(slice, whole)| {
-            if space.excludes(&whole_with(space, whole)).is_none() {
-                need("slice", slice.name.clone());
+        for (slice, whole) in &space.slices {
+            if space.excludes(&space.with_params(whole)).is_none() {
+                want("slice", slice.name.clone());
             }
-        });
-        missing
+        }
+        wanted.retain(|(axis, bucket)| self.get(axis, bucket) == 0);
+        wanted.into_iter().map(|(axis, bucket)| format!("{axis} {bucket}")).collect()
     }
-}
-
-/// The whole slice with tunables that the space has.
-fn whole_with(space: &Space, whole: &Case) -> Case {
-    let params = space.params.iter().map(|(name, values)| (name.clone(), values[0])).collect();
-    Case { params, wave: space.waves[0], ..whole.clone() }
 }
 
 #[cfg(test)]

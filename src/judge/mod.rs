@@ -4,3 +4,5 @@ pub mod compare;
 pub mod coverage;
 pub mod shrink;
 pub mod space;
+pub mod sweep;
+pub mod trial;

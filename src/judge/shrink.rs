@@ -41,7 +41,7 @@ impl Cases {
 
 impl fmt::Debug for Cases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the cases of {}", self.0.kernel)
+        write!(f, "the cases of {}", self.0.manifest.name)
     }
 }
 
@@ -189,18 +189,19 @@ fn steps(case: &Case, space: &Space) -> Vec<Case> {
     with(&|c| c.k = plain(&c.k));
     with(&|c| c.v = plain(&c.v));
     with(&|c| c.out = plain(&c.out));
-    for first in space.k_layouts.iter().take(1) {
+    for first in space.manifest.layouts.k.iter().take(1) {
         with(&|c| c.k.layout = first.clone());
     }
-    for first in space.v_layouts.iter().take(1) {
+    for first in space.manifest.layouts.v.iter().take(1) {
         with(&|c| c.v.layout = first.clone());
     }
     with(&|c| (c.layers, c.layer) = (1, 0));
     with(&|c| c.dtypes = DTypes::uniform(DType::F32));
-    for (name, values) in &space.params {
-        for value in values.iter().filter(|v| case.params.get(name).is_some_and(|now| *v < now)) {
+    for param in &space.manifest.params {
+        let now = case.params.get(&param.name);
+        for value in param.values.iter().filter(|v| now.is_some_and(|now| *v < now)) {
             with(&|c| {
-                c.params.insert(name.clone(), *value);
+                c.params.insert(param.name.clone(), *value);
             });
         }
     }

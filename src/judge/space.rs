@@ -6,8 +6,10 @@
 
 use crate::data::captured::Captured;
 use crate::data::random::{Stream, mix};
+use crate::kernel::{Manifest, Param, Pointer, Range, Supports};
 use crate::problem::{Axis, Case, DTypes, Layout, Regime, Storage, default_scale};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The first cases of a sweep cover every edge of every axis.
 pub const EDGE_CASES: usize = 64;
@@ -21,82 +23,44 @@ const WORK_LIMIT: usize = 1 << 20;
 /// Sizes around which kernels change their ways: waves, tiles, blocks, powers of two.
 const TILES: [usize; 6] = [16, 32, 64, 128, 256, 512];
 
-/// A range of sizes that a kernel supports.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sizes {
-    /// Least.
-    pub min: usize,
-    /// Largest.
-    pub max: usize,
-    /// Only multiples of it.
-    pub multiple_of: usize,
-    /// Only these, where not empty.
-    pub one_of: Vec<usize>,
-}
-
-impl Sizes {
-    /// Whether a size is in the range.
-    pub fn contains(&self, x: usize) -> bool {
-        (self.min..=self.max).contains(&x)
-            && x % self.multiple_of.max(1) == 0
-            && (self.one_of.is_empty() || self.one_of.contains(&x))
-    }
-
-    /// The sizes among `wanted`, or near them, that are in the range; ascending, each once.
-    fn among(&self, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
-        let m = self.multiple_of.max(1);
-        let mut sizes: Vec<usize> = if self.one_of.is_empty() {
-            wanted
-                .into_iter()
-                .flat_map(|x| [x / m * m, x.div_ceil(m) * m])
-                .filter(|x| self.contains(*x))
-                .collect()
-        } else {
-            self.one_of.iter().copied().filter(|x| self.contains(*x)).collect()
-        };
-        sizes.sort_unstable();
-        sizes.dedup();
-        sizes
-    }
+/// What a user wants of a kernel's cases; `None` wants all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Cases whose cache has this type, or whose three types are these.
+    pub dtype: Option<DTypes>,
+    /// Every sequence's length, both ends included.
+    pub seq_len: Option<(usize, usize)>,
+    /// Sizes of a head vector, both ends included.
+    pub head_dim: Option<(usize, usize)>,
+    /// A regime (`onehot:last`) or a family of them (`onehot`, `slice`).
+    pub regime: Option<String>,
+    /// Wave sizes.
+    pub waves: Vec<u32>,
 }
 
 /// Everything that a kernel supports, narrowed by what the user asked for.
 #[derive(Debug, Clone)]
 pub struct Space {
-    /// The kernel's name: different kernels draw different cases from one seed.
-    pub kernel: String,
-    /// Element types.
-    pub dtypes: Vec<DTypes>,
-    /// Sizes of a head vector.
-    pub head_dim: Sizes,
-    /// Query heads a KV head.
-    pub group: Sizes,
-    /// Keys.
-    pub seq_len: Sizes,
-    /// Sequences.
-    pub batch: Sizes,
-    /// K layouts.
-    pub k_layouts: Vec<Layout>,
-    /// V layouts.
-    pub v_layouts: Vec<Layout>,
-    /// Values of each tunable.
-    pub params: BTreeMap<String, Vec<i64>>,
-    /// Alignment of bases and strides, bytes.
-    pub align: usize,
-    /// Whether strides may be padded.
-    pub padding: bool,
-    /// Whether a sliding window may be set.
-    pub window: bool,
-    /// Whether a softcap may be set.
-    pub softcap: bool,
-    /// Whether sinks may be given.
-    pub sinks: bool,
+    /// The kernel, with `[supports]` narrowed.
+    pub manifest: Arc<Manifest>,
     /// Wave sizes.
     pub waves: Vec<u32>,
     /// The synthetic regimes to draw from.
     pub regimes: Vec<Regime>,
     /// The captured slices, each with the case that it is as a whole.
     pub slices: Vec<(Captured, Case)>,
+}
+
+/// A filter that leaves nothing of a kernel's space.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kernel}: nothing is left of it with {option} (it has {has})")]
+pub struct Nothing {
+    /// The kernel.
+    pub kernel: String,
+    /// The option and its value.
+    pub option: String,
+    /// What the kernel has.
+    pub has: String,
 }
 
 /// One draw.
@@ -109,58 +73,82 @@ pub enum Draw {
 }
 
 impl Space {
+    /// The space of a kernel under a filter. `slices` are the captured slices with the cases that
+    /// they are as a whole.
+    ///
+    /// # Errors
+    /// [`Nothing`]: the option that excludes everything.
+    pub fn new(
+        manifest: &Manifest,
+        filter: &Filter,
+        slices: &[(Captured, Case)],
+    ) -> Result<Space, Nothing> {
+        let mut narrow = manifest.clone();
+        let nothing = |option: String, has: String| {
+            Err(Nothing { kernel: manifest.name.clone(), option, has })
+        };
+        if let Some(wanted) = filter.dtype {
+            let uniform = wanted == DTypes::uniform(wanted.kv);
+            let matches = |d: &DTypes| *d == wanted || (uniform && d.kv == wanted.kv);
+            narrow.supports.dtypes.retain(matches);
+            if narrow.supports.dtypes.is_empty() {
+                let has: Vec<_> = manifest.supports.dtypes.iter().map(DTypes::to_string).collect();
+                return nothing(format!("--dtype {wanted}"), has.join(", "));
+            }
+        }
+        for (option, wanted, range) in [
+            ("--seq-len", filter.seq_len, &mut narrow.supports.seq_len),
+            ("--head-dim", filter.head_dim, &mut narrow.supports.head_dim),
+        ] {
+            let Some((from, to)) = wanted else { continue };
+            let has = range.to_string();
+            range.min = range.min.max(from);
+            range.max = Some(range.max.map_or(to, |max| max.min(to)));
+            if range.at_least(from).is_none() {
+                return nothing(format!("{option} {from}..{to}"), has);
+            }
+        }
+        let mut regimes = Regime::synthetic();
+        let mut slices = slices.to_vec();
+        if let Some(wanted) = &filter.regime {
+            regimes.retain(|r| r.family() == wanted || r.to_string() == *wanted);
+            slices.retain(|(c, _)| wanted == "slice" || *wanted == format!("slice:{}", c.name));
+            if regimes.is_empty() && slices.is_empty() {
+                return nothing(format!("--regime {wanted}"), Regime::FAMILIES.join(", "));
+            }
+        }
+        let mut space = Space {
+            manifest: Arc::new(narrow),
+            waves: filter.waves.clone(),
+            regimes,
+            slices: Vec::new(),
+        };
+        // A slice that the kernel takes and the user does not want is not counted as skipped.
+        slices.retain(|(_, whole)| {
+            let whole = space.with_params(whole);
+            space.excludes(&whole).is_none() || manifest.supports(&whole).is_err()
+        });
+        space.slices = slices;
+        Ok(space)
+    }
+
+    /// A case with the space's first tunables and wave.
+    pub fn with_params(&self, case: &Case) -> Case {
+        let wave = self.waves.first().copied().unwrap_or(case.wave);
+        Case { params: self.manifest.default_params(), wave, ..case.clone() }
+    }
+
     /// Why a case lies outside the space; `None` where it lies inside.
     pub fn excludes(&self, case: &Case) -> Option<String> {
-        let size = |what: &str, sizes: &Sizes, x: usize| {
-            (!sizes.contains(x)).then(|| format!("{what} = {x} is outside {sizes:?}"))
-        };
-        if !self.dtypes.contains(&case.dtypes) {
-            return Some(format!("dtype {} is not supported", case.dtypes));
-        }
-        let lens = case.seq_lens.iter().find_map(|n| size("seq_len", &self.seq_len, *n));
-        let found = size("head_dim", &self.head_dim, case.head_dim)
-            .or_else(|| size("group", &self.group, case.group()))
-            .or_else(|| size("batch", &self.batch, case.batch()))
-            .or(lens);
-        if found.is_some() {
-            return found;
-        }
-        for (tensor, storage, list) in
-            [("k", &case.k, &self.k_layouts), ("v", &case.v, &self.v_layouts)]
-        {
-            let plain: String = storage.layout.as_str().chars().filter(|c| *c != 'L').collect();
-            let matches = |l: &Layout| l.with_batch().as_str() == with_batch(&plain);
-            if !list.iter().any(matches) {
-                return Some(format!("{tensor} layout {} is not supported", storage.layout));
-            }
-        }
-        let no = |what: &str| Some(format!("{what} is not supported"));
-        if !self.padding && case.is_padded() && !is_plain_contiguous(case) {
-            return no("padding");
-        }
-        if !self.window && case.window_len > 0 {
-            return no("a window");
-        }
-        if !self.softcap && case.softcap > 0.0 {
-            return no("a softcap");
-        }
-        if !self.sinks && case.sinks {
-            return no("a sink");
-        }
-        for (name, values) in &self.params {
-            if case.params.get(name).is_none_or(|v| !values.contains(v)) {
-                return Some(format!("parameter {name} must be one of {values:?}"));
-            }
-        }
         if !self.waves.contains(&case.wave) {
             return Some(format!("wave {} is not asked for", case.wave));
         }
-        misaligned(case, self.align)
+        self.manifest.supports(case).err().map(|e| e.to_string())
     }
 
     /// Case `index` of the sweep with this seed.
     pub fn draw(&self, seed: u64, index: usize) -> Draw {
-        let kernel = self.kernel.bytes().fold(0u64, |h, b| mix(h ^ b as u64));
+        let kernel = self.manifest.name.bytes().fold(0u64, |h, b| mix(h ^ b as u64));
         let mut r = Stream::new(seed, &[kernel, index as u64]);
         let with_slices = !self.slices.is_empty();
         if with_slices && (index % SLICE_EVERY == SLICE_EVERY / 2 + 1 || self.regimes.is_empty()) {
@@ -183,6 +171,7 @@ impl Space {
     }
 
     fn draw_slice(&self, r: &mut Stream, turn: usize) -> Draw {
+        let s = &self.manifest.supports;
         let count = self.slices.len();
         let (slice, whole) = &self.slices[turn % count];
         let mut case = whole.clone();
@@ -192,18 +181,21 @@ impl Space {
         // Each slice whole at first; later every other time re-cut.
         let recut = turn / count % 2 == 1;
         if recut {
-            case.dtypes = self.dtypes[r.below(self.dtypes.len())];
+            case.dtypes = s.dtypes[r.below(s.dtypes.len())];
             case.layers = 1;
             case.layer = 0;
-            let batch = pick_size(r, &self.batch.among([1, 1, 2, 3]));
-            let lens = self.seq_len.among((1..=slice.seq_len).chain([0]));
+            let batch = pick(r, &among(&s.batch, [1, 1, 2, 3]));
+            let lens = among(&s.seq_len, (1..=slice.seq_len).chain([0]));
             if lens.is_empty() || batch == 0 {
                 return Draw::Outside(slice.name.clone(), "no length of it is supported".into());
             }
-            case.seq_lens = (0..batch).map(|_| lens[r.below(lens.len())]).collect();
+            case.seq_lens = vec![lens[r.below(lens.len())]; batch];
+            if self.manifest.takes(Pointer::SeqLens) {
+                case.seq_lens.fill_with(|| lens[r.below(lens.len())]);
+            }
             self.draw_window(r, None, &mut case);
             self.draw_storage(r, None, &mut case);
-            cheapen(self, &mut case, 4 * WORK_LIMIT);
+            cheapen(s, &mut case, 4 * WORK_LIMIT);
         }
         match self.excludes(&case).or_else(|| case.validate().err().map(|e| e.to_string())) {
             Some(why) => Draw::Outside(slice.name.clone(), why),
@@ -212,59 +204,64 @@ impl Space {
     }
 
     fn draw_params(&self, r: &mut Stream, edge: Option<&Edges>) -> BTreeMap<String, i64> {
-        let pick = |(i, (name, values)): (usize, (&String, &Vec<i64>))| {
-            let at = edge.map_or_else(|| r.below(values.len()), |e| e.pick(100 + i, values.len()));
-            (name.clone(), values[at])
+        let pick = |(i, param): (usize, &Param)| {
+            let len = param.values.len();
+            let at = edge.map_or_else(|| r.below(len), |e| e.pick(100 + i, len));
+            (param.name.clone(), param.values[at])
         };
-        self.params.iter().enumerate().map(pick).collect()
+        self.manifest.params.iter().enumerate().map(pick).collect()
     }
 
     fn draw_synthetic(&self, r: &mut Stream, edge: Option<&Edges>) -> Case {
+        let s = &self.manifest.supports;
         let mut axis = 0;
         // The edge of an axis while edges are covered, otherwise a random choice.
         let mut choose = |r: &mut Stream, len: usize| {
             axis += 1;
             edge.map_or_else(|| r.below(len), |e| e.pick(axis, len))
         };
-        let dtypes = self.dtypes[choose(r, self.dtypes.len())];
+        let dtypes = s.dtypes[choose(r, s.dtypes.len())];
         let head_dim = match edge {
             Some(_) => {
                 let dims = edges(
-                    &self.head_dim,
+                    &s.head_dim,
                     [1, 2, 3, 31, 32, 33, 63, 64, 65, 80, 96, 127, 128, 129, 192, 255, 256],
                 );
                 dims[choose(r, dims.len())]
             }
-            None => draw_head_dim(r, &self.head_dim),
+            None => draw_head_dim(r, &s.head_dim),
         };
-        let groups = edges(&self.group, [1, 2, 3, 4, 5, 7, 8, 12, 16]);
+        let groups = edges(&s.group, [1, 2, 3, 4, 5, 7, 8, 12, 16]);
         let group = groups[choose(r, groups.len())];
         let num_kv_heads = [1, 2, 3, 4, 8][choose(r, 5)];
         let mut case = Case::plain(group * num_kv_heads, num_kv_heads, head_dim, vec![1]);
         case.dtypes = dtypes;
-        let batches = edges(&self.batch, [1, 2, 3, 4]);
+        let batches = edges(&s.batch, [1, 2, 3, 4]);
         let batch = match edge {
             Some(_) => batches[choose(r, batches.len())],
             None if r.below(10) < 3 => batches[0],
-            None => batches[batches.len().min(2) - 1 + r.below(batches.len().max(2) - 1)],
+            None => {
+                batches[r.below(batches.len() - 1).min(batches.len() - 1)
+                    + usize::from(batches.len() > 1)]
+            }
         };
         let lens = edges(
-            &self.seq_len,
+            &s.seq_len,
             TILES.into_iter().flat_map(|t| [t - 1, t, t + 1]).chain([0, 1, 2, 3, 5, 7, 1024, 1025]),
         );
         let longest = match edge {
             Some(_) => lens[choose(r, lens.len())],
-            None => draw_seq_len(r, &self.seq_len, &lens),
+            None => draw_seq_len(r, &s.seq_len, &lens),
         };
-        let ragged = batch > 1 && r.below(20) < 17;
+        let ragged = batch > 1 && self.manifest.takes(Pointer::SeqLens) && r.below(20) < 17;
         case.seq_lens = vec![longest; batch];
         if ragged {
-            let empties = self.seq_len.contains(0);
+            let empties = s.seq_len.contains(0);
             for n in case.seq_lens.iter_mut().skip(1) {
-                let shorter = self.seq_len.among([r.below(longest + 1), r.below(longest + 1) / 8]);
+                let shorter = [r.below(longest + 1), r.below(longest + 1) / 8];
                 *n = match r.below(6) {
                     0 if empties => 0,
-                    _ => pick_size(r, &shorter).max(self.seq_len.min),
+                    _ => near(r, &s.seq_len, &shorter),
                 };
             }
             // The longest is not always the first.
@@ -277,13 +274,13 @@ impl Space {
             case.scale = [0.5, 1.5, 0.25, 1.0][r.below(4)] * default_scale(head_dim + r.below(40));
         }
         case.regime = self.draw_regime(r, edge);
-        case.sinks = self.sinks && r.below(5) == 0;
-        if self.softcap && r.below(4) == 0 && takes_softcap(&case.regime) {
+        case.sinks = s.sinks && r.below(5) == 0;
+        if s.softcap && r.below(4) == 0 && takes_softcap(&case.regime) {
             case.softcap = [1.0, 5.0, 30.0, 50.0][r.below(4)];
         }
         (case.seed, case.order_seed) = (r.bits() >> 32, r.bits() >> 32);
         self.draw_window(r, edge, &mut case);
-        cheapen(self, &mut case, WORK_LIMIT);
+        cheapen(s, &mut case, WORK_LIMIT);
         self.draw_storage(r, edge, &mut case);
         case
     }
@@ -318,6 +315,7 @@ impl Space {
     }
 
     fn draw_window(&self, r: &mut Stream, edge: Option<&Edges>, case: &mut Case) {
+        let s = &self.manifest.supports;
         let n = case.seq_lens[r.below(case.batch())];
         let windows = [
             0,
@@ -336,7 +334,7 @@ impl Space {
             1 + r.below(n + 1),
         ];
         case.window_len = match edge {
-            _ if !self.window => 0,
+            _ if !s.window => 0,
             Some(e) => windows[e.pick(92, windows.len())],
             None if r.below(20) < 8 => windows[1 + r.below(windows.len() - 1)],
             None => 0,
@@ -345,16 +343,17 @@ impl Space {
 
     /// Layouts, capacity, padding and base offsets.
     fn draw_storage(&self, r: &mut Stream, edge: Option<&Edges>, case: &mut Case) {
+        let s = &self.manifest.supports;
         let n = case.seq_len().max(1);
         case.capacity = n + [0, 0, 0, 1, 7, 64, n][r.below(7)].min(2048);
         let mut layout = |axis: usize, list: &[Layout]| {
             list[edge.map_or_else(|| r.below(list.len()), |e| e.pick(axis, list.len()))].clone()
         };
-        let (k, v) = (layout(93, &self.k_layouts), layout(94, &self.v_layouts));
+        let (k, v) = (layout(93, &self.manifest.layouts.k), layout(94, &self.manifest.layouts.v));
         (case.k, case.v) = (Storage::contiguous(k), Storage::contiguous(v));
         let plain = Case::plain(1, 1, 1, vec![1]);
         (case.q, case.out) = (plain.q, plain.out);
-        let padded = self.padding && edge.map_or_else(|| r.below(20) < 9, |e| e.pick(95, 2) == 1);
+        let padded = s.padding && edge.map_or_else(|| r.below(20) < 9, |e| e.pick(95, 2) == 1);
         let dims = [
             (case.num_heads, 1, case.head_dim, case.dtypes.q),
             (case.num_kv_heads, case.capacity, case.head_dim, case.dtypes.kv),
@@ -365,7 +364,7 @@ impl Space {
         let tensors = [&mut case.q, &mut case.k, &mut case.v, &mut case.out];
         for (i, (storage, (heads, tokens, dim, dtype))) in tensors.into_iter().zip(dims).enumerate()
         {
-            let unit = (self.align / dtype.size()).max(1);
+            let unit = (s.align.unwrap_or(1) / dtype.size()).max(1);
             let axes = storage.layout.with_batch().axes().unwrap_or_default();
             let extent = |a: &Axis| match a {
                 Axis::Seq => batch,
@@ -379,7 +378,7 @@ impl Space {
                 span *= extent(inner).max(1);
                 // Each tensor's pads come from numbers of its own, so no two strides agree.
                 let extra = if padded { unit * ((i + 1) * r.below(3) + r.below(2)) } else { 0 };
-                let stride = if self.padding { (span + extra).div_ceil(unit) * unit } else { span };
+                let stride = if s.padding { (span + extra).div_ceil(unit) * unit } else { span };
                 pads.push(stride - span);
                 span = stride;
             }
@@ -389,67 +388,29 @@ impl Space {
     }
 }
 
-/// `plain` with the batch axis, as text.
-fn with_batch(plain: &str) -> String {
-    if plain.contains('S') { plain.to_owned() } else { format!("S{plain}") }
-}
-
-/// Whether explicit strides say no more than a contiguous layout does.
-fn is_plain_contiguous(case: &Case) -> bool {
-    let Ok(ours) = case.placements() else { return false };
-    let plain = |s: &Storage| Storage::contiguous(s.layout.clone());
-    let contiguous = Case {
-        q: plain(&case.q),
-        k: plain(&case.k),
-        v: plain(&case.v),
-        out: plain(&case.out),
-        ..case.clone()
-    };
-    contiguous.placements().is_ok_and(|p| p == ours)
-}
-
-/// The first base or stride that is not aligned.
-fn misaligned(case: &Case, align: usize) -> Option<String> {
-    let places = case.placements().ok()?;
-    let dtypes = [case.dtypes.q, case.dtypes.kv, case.dtypes.kv, case.dtypes.out];
-    let tensors = [("q", &places.q), ("k", &places.k), ("v", &places.v), ("out", &places.out)];
-    for ((tensor, place), dtype) in tensors.into_iter().zip(dtypes) {
-        let bytes = place.strides().into_iter().filter(|s| *s > 1).chain([place.offset()]);
-        for elements in bytes {
-            if elements * dtype.size() % align.max(1) != 0 {
-                return Some(format!(
-                    "{tensor}: {elements} elements of {} B are not aligned to {align} B",
-                    dtype.size()
-                ));
-            }
-        }
-    }
-    None
-}
-
 /// Whether the softcap bends this regime's scores without emptying it of meaning.
 fn takes_softcap(regime: &Regime) -> bool {
     !matches!(regime, Regime::OneHot(_) | Regime::Large(_))
 }
 
 /// Drops heads, then sequences, until a case costs no more than `limit` multiply-adds.
-fn cheapen(space: &Space, case: &mut Case, limit: usize) {
+fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
     let shrink_heads = matches!(case.regime, Regime::Slice(_));
     while case.work() > limit {
         let group = case.group();
         if !shrink_heads && case.num_kv_heads > 2 {
             case.num_kv_heads = 2;
-        } else if !shrink_heads && group > 4 && space.group.contains(group / 2) {
+        } else if !shrink_heads && group > 4 && supports.group.contains(group / 2) {
             case.num_heads = case.num_kv_heads * (group / 2);
             continue;
-        } else if case.batch() > 1 && space.batch.contains(case.batch() - 1) {
+        } else if case.batch() > 1 && supports.batch.contains(case.batch() - 1) {
             // Keep the longest: the case was drawn for it.
             let shortest = case.seq_lens.iter().copied().min().unwrap_or(0);
             let at = case.seq_lens.iter().position(|n| *n == shortest).unwrap_or(0);
             case.seq_lens.remove(at);
         } else if !shrink_heads && case.num_kv_heads > 1 {
             case.num_kv_heads = 1;
-        } else if !shrink_heads && group > 1 && space.group.contains(group - 1) {
+        } else if !shrink_heads && group > 1 && supports.group.contains(group - 1) {
             case.num_heads = case.num_kv_heads * (group - 1);
             continue;
         } else {
@@ -459,45 +420,69 @@ fn cheapen(space: &Space, case: &mut Case, limit: usize) {
     }
 }
 
-/// The least, the largest, and the wanted sizes in between.
-fn edges(sizes: &Sizes, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
-    let near = |x: usize| [x, x.saturating_add(sizes.multiple_of.max(1))];
-    let top = if sizes.max < 4096 { sizes.max } else { 0 };
-    let all = sizes.among(wanted.into_iter().chain(near(sizes.min)).chain([top]));
-    if all.is_empty() { vec![sizes.min.max(1)] } else { all }
+/// A largest size beyond this is not an edge to visit: a case of it would take all day.
+const LARGEST_EDGE: usize = 4096;
+
+/// The sizes of a range at or next to each wanted one; ascending, each once.
+fn among(range: &Range, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    let near = |x: usize| [range.at_most(x), range.at_least(x)].into_iter().flatten();
+    let all: BTreeSet<usize> = match &range.one_of {
+        Some(list) => list.iter().copied().filter(|x| range.contains(*x)).collect(),
+        None => wanted.into_iter().flat_map(near).collect(),
+    };
+    all.into_iter().collect()
 }
 
-fn pick_size(r: &mut Stream, sizes: &[usize]) -> usize {
+/// The least size, the next, the largest, and the wanted ones in between.
+fn edges(range: &Range, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    let top = range.max.unwrap_or(usize::MAX).min(LARGEST_EDGE);
+    let wanted = wanted.into_iter().filter(|x| *x <= top);
+    let most = range.max.filter(|max| *max <= LARGEST_EDGE);
+    among(range, wanted.chain([range.min, range.min + 1]).chain(most))
+}
+
+fn pick(r: &mut Stream, sizes: &[usize]) -> usize {
     if sizes.is_empty() { 0 } else { sizes[r.below(sizes.len())] }
 }
 
-fn draw_head_dim(r: &mut Stream, sizes: &Sizes) -> usize {
-    let large = r.below(4) == 0;
-    let wanted: Vec<usize> = match r.below(3) {
-        0 if large => vec![128, 192, 256],
-        0 => vec![16, 32, 64, 80, 96],
-        1 if large => vec![127, 129, 160, 255, 128],
-        1 => vec![1, 2, 3, 4, 8, 31, 33, 63, 65],
-        _ if large => vec![128 + r.below(129)],
-        _ => vec![1 + r.below(127)],
-    };
-    let found = sizes.among(wanted);
-    if found.is_empty() {
-        pick_size(r, &edges(sizes, [64, 128, 256, 80, 96]))
-    } else {
-        pick_size(r, &found)
+/// A size of the range near one of the wanted.
+fn near(r: &mut Stream, range: &Range, wanted: &[usize]) -> usize {
+    let wanted = pick(r, wanted);
+    match (&range.one_of, range.at_most(wanted), range.at_least(wanted)) {
+        // A short list: any of it, whatever was wanted.
+        (Some(_), ..) => pick(r, &among(range, [])),
+        (_, Some(x), _) | (_, None, Some(x)) => x,
+        _ => range.min,
     }
 }
 
-fn draw_seq_len(r: &mut Stream, sizes: &Sizes, lens: &[usize]) -> usize {
-    let wanted = match r.below(20) {
-        0..5 => 513 + r.below(700),
-        5 if sizes.max >= 1500 => 1024 + r.below(1200),
-        5..12 => return pick_size(r, lens),
-        _ => 1 + r.below(300),
+fn draw_head_dim(r: &mut Stream, range: &Range) -> usize {
+    let large = r.below(4) == 0;
+    let any = [1 + r.below(127), 128 + r.below(129)];
+    let wanted: &[usize] = match r.below(3) {
+        0 if large => &[128, 192, 256],
+        0 => &[16, 32, 64, 80, 96],
+        1 if large => &[127, 129, 160, 255, 128],
+        1 => &[1, 2, 3, 4, 8, 31, 33, 63, 65],
+        _ if large => &any[1..],
+        _ => &any[..1],
     };
-    let found = sizes.among([wanted.min(sizes.max)]);
-    if found.is_empty() { pick_size(r, lens) } else { pick_size(r, &found) }
+    near(r, range, wanted)
+}
+
+fn draw_seq_len(r: &mut Stream, range: &Range, lens: &[usize]) -> usize {
+    match r.below(20) {
+        0..5 => near_one(r, range, 513, 700),
+        5 => near_one(r, range, 1024, 1200),
+        6..12 => pick(r, lens),
+        _ => near_one(r, range, 1, 300),
+    }
+}
+
+/// A size of the range near `from` to `from + count`.
+fn near_one(r: &mut Stream, range: &Range, from: usize, count: usize) -> usize {
+    let wanted = from + r.below(count);
+    near(r, range, &[wanted])
 }
 
 /// Which edge of each axis a case is for.
@@ -529,28 +514,44 @@ pub(crate) mod tests {
     use super::*;
     use crate::problem::DType;
 
+    /// A manifest that supports nearly everything, with more `[supports]` lines of a test's own.
+    pub(crate) fn manifest(supports: &str) -> Manifest {
+        let text = format!(
+            r#"
+            format = "kernel/1"
+            name = "test"
+            source = "test.hip"
+            stage = "decode"
+            params = {{ tile = [32, 64, 128] }}
+            layout = {{ k = ["HND", "NHD"], v = ["HND", "NHD", "HDN"] }}
+            [[launch]]
+            entry = "test"
+            args = ["q", "k", "v", "out", "seq_lens"]
+            grid = [1, 1, 1]
+            block = [1, 1, 1]
+            [supports]
+            dtype = [
+                {{ q = "f32", kv = "f32", out = "f32" }},
+                {{ q = "f16", kv = "f16", out = "f16" }},
+                {{ q = "bf16", kv = "bf16", out = "bf16" }},
+            ]
+            seq_len = {{ min = 0 }}
+            window = true
+            softcap = true
+            sinks = true
+            {supports}
+            "#
+        );
+        Manifest::parse(&text, std::path::Path::new("test.toml")).unwrap()
+    }
+
+    fn filter() -> Filter {
+        Filter { waves: vec![32, 64], ..Filter::default() }
+    }
+
     pub(crate) fn space() -> Space {
-        let all = Sizes { min: 1, max: usize::MAX, multiple_of: 1, one_of: vec![] };
-        let layouts = |l: &[&str]| l.iter().map(|s| s.parse().unwrap()).collect::<Vec<_>>();
-        Space {
-            kernel: "test".into(),
-            dtypes: [DType::F32, DType::F16, DType::BF16].map(DTypes::uniform).to_vec(),
-            head_dim: Sizes { max: 256, ..all.clone() },
-            group: all.clone(),
-            seq_len: Sizes { min: 0, ..all.clone() },
-            batch: all,
-            k_layouts: layouts(&["HND", "NHD"]),
-            v_layouts: layouts(&["HND", "NHD", "HDN"]),
-            params: BTreeMap::from([("tile".to_owned(), vec![32, 64, 128])]),
-            align: 2,
-            padding: true,
-            window: true,
-            softcap: true,
-            sinks: true,
-            waves: vec![32, 64],
-            regimes: Regime::synthetic(),
-            slices: vec![],
-        }
+        let supports = "padding = true\nhead_dim = { max = 256 }";
+        Space::new(&manifest(supports), &filter(), &[]).unwrap()
     }
 
     fn cases(space: &Space, range: std::ops::Range<usize>) -> Vec<Case> {
@@ -591,10 +592,10 @@ pub(crate) mod tests {
         for n in [0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 511, 512, 513] {
             some(&format!("n={n}"), &|c| c.seq_len() == n);
         }
-        for dtype in &s.dtypes {
+        for dtype in &s.manifest.supports.dtypes {
             some("dtype", &|c| c.dtypes == *dtype);
         }
-        for l in &s.v_layouts {
+        for l in &s.manifest.layouts.v {
             some("v layout", &|c| c.v.layout == *l);
         }
         for t in [32, 64, 128] {
@@ -634,13 +635,42 @@ pub(crate) mod tests {
 
     #[test]
     fn alignment_and_multiples_are_kept() {
-        let mut s = space();
-        s.align = 16;
-        s.head_dim = Sizes { min: 8, max: 128, multiple_of: 8, one_of: vec![] };
+        let supports = "align = 16\nhead_dim = { min = 8, max = 128, multiple_of = 8 }";
+        let padded = manifest(&format!("{supports}\npadding = true"));
+        let s = Space::new(&padded, &filter(), &[]).unwrap();
         let c = cases(&s, 0..500);
-        assert!(c.len() > 400);
-        assert!(c.iter().all(|c| misaligned(c, 16).is_none() && c.head_dim % 8 == 0));
-        s.padding = false;
-        assert!(cases(&s, 0..500).iter().all(|c| !c.is_padded()));
+        assert!(c.len() > 400, "{}", c.len());
+        assert!(c.iter().any(|c| c.is_padded()));
+        for case in &c {
+            assert_eq!(padded.supports(case), Ok(()));
+        }
+        let tight = Space::new(&manifest(supports), &filter(), &[]).unwrap();
+        assert!(cases(&tight, 0..500).iter().all(|c| !c.is_padded()));
+    }
+
+    #[test]
+    fn filters_narrow_and_say_when_nothing_is_left() {
+        let m = manifest("padding = true\nhead_dim = { max = 256 }");
+        let wanted = Filter {
+            dtype: Some("f16".parse().unwrap()),
+            seq_len: Some((33, 128)),
+            head_dim: Some((64, 64)),
+            regime: Some("onehot".into()),
+            waves: vec![64],
+        };
+        let s = Space::new(&m, &wanted, &[]).unwrap();
+        for c in cases(&s, 0..200) {
+            assert!(c.seq_lens.iter().all(|n| (33..=128).contains(n)), "{c}");
+            assert_eq!((c.head_dim, c.wave, c.regime.family()), (64, 64, "onehot"));
+            assert_eq!(c.dtypes, DTypes::uniform(DType::F16));
+        }
+        for (option, bad) in [
+            ("--dtype f64", Filter { dtype: Some("f64".parse().unwrap()), ..filter() }),
+            ("--head-dim 300..400", Filter { head_dim: Some((300, 400)), ..filter() }),
+            ("--regime loud", Filter { regime: Some("loud".into()), ..filter() }),
+        ] {
+            let error = Space::new(&m, &bad, &[]).unwrap_err().to_string();
+            assert!(error.contains(option), "{error}");
+        }
     }
 }

@@ -96,7 +96,9 @@ impl Manifest {
             [(Pointer::K, &case.k, &self.layouts.k), (Pointer::V, &case.v, &self.layouts.v)]
         {
             let used = self.stage.port(pointer).is_some();
-            if used && !layouts.iter().any(|l| l.with_batch() == storage.layout.with_batch()) {
+            // The layer axis is not the kernel's: it is given the base of its layer.
+            let layout = storage.layout.without(Axis::Layer).with_batch();
+            if used && !layouts.iter().any(|l| l.without(Axis::Layer).with_batch() == layout) {
                 let what = format!("{pointer} layout");
                 return Err(self.refuse(&what, &storage.layout, join(layouts)));
             }
@@ -280,5 +282,7 @@ mod tests {
         assert_eq!(m.supports(&case("b=1,hq=1,hkv=1,d=4,n=2,k=HND[99,4,1]")), Ok(()));
         assert!(m.supports(&case("b=1,hq=2,hkv=2,d=4,n=2,k=HND[9,4,1]")).is_err());
         assert!(m.supports(&case("b=1,hq=2,hkv=2,d=4,n=2,k=NHSD")).is_err());
+        // A cache of many layers is as good as one.
+        assert_eq!(m.supports(&case("hq=2,hkv=2,d=4,n=2,layers=3,layer=1,k=LHND,v=LHND")), Ok(()));
     }
 }

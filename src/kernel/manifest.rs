@@ -162,6 +162,14 @@ impl Manifest {
         self.params.iter().map(|p| (p.name.clone(), p.values[0])).collect()
     }
 
+    /// Whether a scalar argument's expression reads a variable.
+    pub fn reads_variable(&self, name: &str) -> bool {
+        self.launches.iter().flat_map(|l| &l.args).any(|arg| match arg {
+            ArgSpec::Scalar { expr, .. } => expr.names().iter().any(|n| n == name),
+            _ => false,
+        })
+    }
+
     /// The name of an argument, for messages: `q`, `partial`, `u32:num_heads`, `null`.
     pub fn arg_name(&self, arg: &ArgSpec) -> String {
         match arg {

@@ -157,6 +157,11 @@ impl Layout {
         if self.has(Axis::Seq) { self.clone() } else { Layout { text: format!("S{}", self.text) } }
     }
 
+    /// The layout without an axis.
+    pub fn without(&self, axis: Axis) -> Layout {
+        Layout { text: self.text.chars().filter(|c| *c != axis.letter()).collect() }
+    }
+
     /// Whether a token's vector is contiguous (`row`) in a plain layout: `D` innermost.
     pub fn is_row(&self) -> bool {
         self.text.ends_with('D')

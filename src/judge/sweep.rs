@@ -1,0 +1,451 @@
+//! The property sweep: draw cases, judge them on every core, shrink what fails, keep it all.
+//!
+//! Results depend on the seed alone. Cases are handed out by index; when enough have been judged,
+//! they are cut at the index where the wanted number was reached, so that the number of threads
+//! changes nothing.
+
+use super::coverage::Coverage;
+use super::shrink::Cases;
+use super::space::{Draw, Space};
+use super::trial::{Failure, Outcome, Trial, TrialError};
+use crate::problem::Case;
+use proptest::strategy::ValueTree;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Share of drawn cases that may lie outside `[supports]` before a result says too little.
+const SKIPPED_LIMIT: f64 = 0.2;
+/// A kernel that never ends costs a time limit a case: give up after so many.
+const TIMEOUT_LIMIT: usize = 3;
+/// Shrinking stops after so many tries, or after [`SHRINK_TIME`].
+const SHRINK_TRIES: usize = 400;
+/// See [`SHRINK_TRIES`].
+const SHRINK_TIME: Duration = Duration::from_secs(20);
+/// While shrinking, a run that takes so long is one that never ends.
+const SHRINK_TIME_LIMIT: Duration = Duration::from_secs(2);
+/// Ids of further failing cases of a property that are listed.
+const LISTED: usize = 20;
+
+/// What to sweep, and how long.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Seed of everything.
+    pub seed: u64,
+    /// Cases to judge.
+    pub cases: usize,
+    /// This part, from 0, of so many.
+    pub shard: (usize, usize),
+    /// No new case after it.
+    pub deadline: Option<Instant>,
+    /// No new case after the first failure.
+    pub fail_fast: bool,
+    /// Time limit of one run of a kernel.
+    pub time_limit: Duration,
+}
+
+/// How a sweep ended for a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every judged case is right, and nothing supported was left out.
+    Pass,
+    /// A case failed.
+    Fail,
+    /// No case failed, but too much was skipped or never exercised.
+    Incomplete,
+}
+
+/// Why a sweep judged fewer cases than it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// The user interrupted it.
+    Interrupted,
+    /// `--max-time` passed.
+    MaxTime,
+    /// `--fail-fast`, at the first failure.
+    FailFast,
+    /// The kernel kept exceeding its time limit.
+    Timeouts,
+    /// Too few of the drawn cases could be judged.
+    TooFewCases,
+}
+
+impl Stopped {
+    /// In words.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Stopped::Interrupted => "interrupted",
+            Stopped::MaxTime => "stopped by --max-time",
+            Stopped::FailFast => "stopped by --fail-fast",
+            Stopped::Timeouts => "stopped: the kernel kept exceeding its time limit",
+            Stopped::TooFewCases => "stopped: too few of the drawn cases could be judged",
+        }
+    }
+}
+
+/// Failures of one property: the smallest found, shrunk, and how many there were.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// The shrunk case.
+    pub case: Case,
+    /// The case that it was shrunk from.
+    pub original: Case,
+    /// How the shrunk case fails.
+    pub failure: Failure,
+    /// Failing cases of this property.
+    pub count: usize,
+    /// How many smaller cases were tried.
+    pub tries: usize,
+    /// Ids of others that failed, as drawn.
+    pub others: Vec<String>,
+}
+
+/// Figures by wave size.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct WaveCount {
+    /// Cases that passed.
+    pub passed: usize,
+    /// Cases that failed.
+    pub failed: usize,
+}
+
+/// The result of a sweep of one kernel.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The kernel.
+    pub kernel: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Cases that passed.
+    pub passed: usize,
+    /// Cases that failed.
+    pub failed: usize,
+    /// Captured slices outside `[supports]`.
+    pub skipped: usize,
+    /// Why, and how often.
+    pub skipped_why: BTreeMap<String, usize>,
+    /// Cases on which the check would see nothing.
+    pub vacuous: usize,
+    /// Kernel runs that were judged.
+    pub runs: usize,
+    /// Wall time.
+    pub seconds: f64,
+    /// The largest error over its bound among passed cases, and the median and 99.9th percentile of
+    /// each passed case's largest.
+    pub worst_ratio: f64,
+    /// See `worst_ratio`.
+    pub median_ratio: f64,
+    /// See `worst_ratio`.
+    pub p999_ratio: f64,
+    /// The id of the passed case with the largest ratio.
+    pub worst_case: Option<String>,
+    /// By wave size.
+    pub by_wave: BTreeMap<u32, WaveCount>,
+    /// What was drawn and judged.
+    pub coverage: Coverage,
+    /// What `[supports]` has and no case exercised.
+    pub missing: Vec<String>,
+    /// One for each property that failed.
+    pub findings: Vec<Finding>,
+    /// Why it ended early.
+    pub stopped: Option<Stopped>,
+}
+
+impl Report {
+    /// Cases judged.
+    pub fn cases(&self) -> usize {
+        self.passed + self.failed
+    }
+}
+
+/// What one index came to.
+enum Judged {
+    Passed(Case, f64, usize),
+    Failed(Case, Box<Failure>),
+    Vacuous,
+    Skipped(String),
+}
+
+/// Makes trials: one a thread.
+pub type TrialMaker<'a> = dyn Fn() -> Result<Trial, TrialError> + Sync + 'a;
+
+/// Sweeps a kernel. `tick` is called after each case with the numbers judged and failed so far;
+/// `interrupted` ends the sweep and keeps what was found.
+///
+/// # Errors
+/// [`TrialError`]: the request or the machine was at fault; nothing was found before it.
+pub fn sweep(
+    space: &Space,
+    options: &Options,
+    threads: usize,
+    make: &TrialMaker<'_>,
+    interrupted: &AtomicBool,
+    tick: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Report, TrialError> {
+    let start = Instant::now();
+    let shared = Shared {
+        space,
+        options,
+        interrupted,
+        tick,
+        next: AtomicUsize::new(0),
+        judged: AtomicUsize::new(0),
+        failed: AtomicUsize::new(0),
+        timeouts: AtomicUsize::new(0),
+        results: Mutex::new(BTreeMap::new()),
+        error: Mutex::new(None),
+    };
+    let trials: Vec<Trial> =
+        (0..threads.max(1)).map(|_| make()).collect::<Result<_, TrialError>>()?;
+    let mut trials = std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            trials.into_iter().map(|trial| scope.spawn(|| shared.work(trial))).collect();
+        workers.into_iter().map(|w| w.join().expect("a sweep thread panicked")).collect::<Vec<_>>()
+    });
+    let stopped = shared.stopped();
+    let (results, error) = (shared.results, shared.error);
+    let results = results.into_inner().expect("no thread holds the results");
+    let mut tally = Tally::default();
+    for (_, judged) in results {
+        if tally.passed + tally.failures.len() == options.cases {
+            break;
+        }
+        tally.add(judged);
+    }
+    if let Some(error) = error.into_inner().expect("no thread holds the error") {
+        // What was found before the machine failed is not lost.
+        if tally.failures.is_empty() {
+            return Err(error);
+        }
+    }
+    let cases = Cases::new(space.clone());
+    let trial = trials.first_mut().expect("there is a thread");
+    let findings =
+        tally.findings(|case, failure| shrink(&cases, trial, case, failure, interrupted));
+    Ok(tally.report(space, findings, stopped, start.elapsed().as_secs_f64()))
+}
+
+/// What the threads of a sweep share.
+struct Shared<'a> {
+    space: &'a Space,
+    options: &'a Options,
+    interrupted: &'a AtomicBool,
+    tick: &'a (dyn Fn(usize, usize) + Sync),
+    next: AtomicUsize,
+    judged: AtomicUsize,
+    failed: AtomicUsize,
+    timeouts: AtomicUsize,
+    results: Mutex<BTreeMap<usize, Judged>>,
+    error: Mutex<Option<TrialError>>,
+}
+
+impl Shared<'_> {
+    /// Why no new case may be begun, if there is a reason besides having judged enough.
+    fn stopped(&self) -> Option<Stopped> {
+        let options = self.options;
+        let enough = self.judged.load(Ordering::Relaxed) >= options.cases;
+        let drawn = self.next.load(Ordering::Relaxed);
+        if enough {
+            None
+        } else if self.interrupted.load(Ordering::Relaxed) {
+            Some(Stopped::Interrupted)
+        } else if options.fail_fast && self.failed.load(Ordering::Relaxed) > 0 {
+            Some(Stopped::FailFast)
+        } else if self.timeouts.load(Ordering::Relaxed) >= TIMEOUT_LIMIT {
+            Some(Stopped::Timeouts)
+        } else if options.deadline.is_some_and(|d| Instant::now() >= d) {
+            Some(Stopped::MaxTime)
+        } else if drawn > 4 * options.cases + 256 {
+            Some(Stopped::TooFewCases)
+        } else {
+            None
+        }
+    }
+
+    fn work(&self, mut trial: Trial) -> Trial {
+        let (part, parts) = self.options.shard;
+        while self.judged.load(Ordering::Relaxed) < self.options.cases
+            && self.stopped().is_none()
+            && self.error.lock().expect("no thread panicked").is_none()
+        {
+            let turn = self.next.fetch_add(1, Ordering::Relaxed);
+            let index = turn * parts + part;
+            match self.judge(&mut trial, index) {
+                Ok(judged) => {
+                    if matches!(judged, Judged::Passed(..) | Judged::Failed(..)) {
+                        self.judged.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if let Judged::Failed(_, failure) = &judged {
+                        self.failed.fetch_add(1, Ordering::Relaxed);
+                        if failure.property == "timeout" {
+                            self.timeouts.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    self.results.lock().expect("no thread panicked").insert(index, judged);
+                    let judged = self.judged.load(Ordering::Relaxed).min(self.options.cases);
+                    (self.tick)(judged, self.failed.load(Ordering::Relaxed));
+                }
+                Err(error) => {
+                    self.error.lock().expect("no thread panicked").get_or_insert(error);
+                }
+            }
+        }
+        trial
+    }
+
+    fn judge(&self, trial: &mut Trial, index: usize) -> Result<Judged, TrialError> {
+        let case = match self.space.draw(self.options.seed, index) {
+            Draw::Case(case) => *case,
+            Draw::Outside(what, why) => return Ok(Judged::Skipped(format!("{what}: {why}"))),
+        };
+        Ok(match trial.judge(&case)? {
+            Outcome::Passed(p) => Judged::Passed(case, p.ratio, p.runs),
+            Outcome::Failed(failure) => Judged::Failed(case, failure),
+            Outcome::Vacuous(_) => Judged::Vacuous,
+        })
+    }
+}
+
+/// Shrinks a failing case as long as it fails in the same property.
+fn shrink(
+    cases: &Cases,
+    trial: &mut Trial,
+    case: Case,
+    failure: Failure,
+    interrupted: &AtomicBool,
+) -> (Case, Failure, usize) {
+    let start = Instant::now();
+    let mut tree = cases.tree(case);
+    let mut smallest = failure;
+    let mut tries = 0;
+    let limit = trial.time_limit();
+    trial.set_time_limit(limit.min(SHRINK_TIME_LIMIT));
+    let mut more = tree.simplify();
+    while more
+        && tries < SHRINK_TRIES
+        && start.elapsed() < SHRINK_TIME
+        && !interrupted.load(Ordering::Relaxed)
+    {
+        tries += 1;
+        more = match trial.judge(&tree.current()) {
+            Ok(Outcome::Failed(f)) if f.property == smallest.property => {
+                smallest = *f;
+                tree.simplify()
+            }
+            _ => tree.complicate(),
+        };
+    }
+    trial.set_time_limit(limit);
+    (tree.smallest().clone(), smallest, tries)
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    vacuous: usize,
+    runs: usize,
+    skipped: BTreeMap<String, usize>,
+    ratios: Vec<(f64, Case)>,
+    by_wave: BTreeMap<u32, WaveCount>,
+    coverage: Coverage,
+    failures: Vec<(Case, Box<Failure>)>,
+}
+
+impl Tally {
+    fn add(&mut self, judged: Judged) {
+        match judged {
+            Judged::Passed(case, ratio, runs) => {
+                self.passed += 1;
+                self.runs += runs;
+                self.coverage.count(&case);
+                self.by_wave.entry(case.wave).or_default().passed += 1;
+                self.ratios.push((ratio, case));
+            }
+            Judged::Failed(case, failure) => {
+                self.runs += failure.run + 1;
+                self.coverage.count(&case);
+                self.by_wave.entry(case.wave).or_default().failed += 1;
+                self.failures.push((case, failure));
+            }
+            Judged::Vacuous => self.vacuous += 1,
+            Judged::Skipped(why) => *self.skipped.entry(why).or_default() += 1,
+        }
+    }
+
+    /// One finding a property: its cheapest case, shrunk.
+    fn findings(
+        &self,
+        mut shrink: impl FnMut(Case, Failure) -> (Case, Failure, usize),
+    ) -> Vec<Finding> {
+        let mut by_property: BTreeMap<&str, Vec<&(Case, Box<Failure>)>> = BTreeMap::new();
+        for failed in &self.failures {
+            by_property.entry(failed.1.property).or_default().push(failed);
+        }
+        by_property
+            .into_values()
+            .map(|failed| {
+                let size = |case: &Case| case.work() + case.head_dim + case.num_heads;
+                let (original, failure) =
+                    failed.iter().min_by_key(|(c, _)| size(c)).expect("a property that failed");
+                let (case, failure, tries) = shrink(original.clone(), (**failure).clone());
+                let others = failed.iter().filter(|(c, _)| c != original).take(LISTED);
+                Finding {
+                    case,
+                    original: original.clone(),
+                    failure,
+                    count: failed.len(),
+                    tries,
+                    others: others.map(|(c, _)| c.to_string()).collect(),
+                }
+            })
+            .collect()
+    }
+
+    fn report(
+        mut self,
+        space: &Space,
+        findings: Vec<Finding>,
+        stopped: Option<Stopped>,
+        seconds: f64,
+    ) -> Report {
+        self.ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let at = |share: f64| {
+            let last = self.ratios.len().saturating_sub(1);
+            self.ratios.get((last as f64 * share).round() as usize).map_or(0.0, |r| r.0)
+        };
+        let skipped: usize = self.skipped.values().sum();
+        let failed = self.failures.len();
+        let missing = self.coverage.missing(space);
+        let drawn = self.passed + failed + skipped + self.vacuous;
+        let too_many_skipped = skipped as f64 > SKIPPED_LIMIT * drawn as f64;
+        let incomplete = too_many_skipped
+            || !missing.is_empty()
+            || self.passed == 0
+            || matches!(stopped, Some(Stopped::TooFewCases | Stopped::Interrupted));
+        Report {
+            kernel: space.manifest.name.clone(),
+            verdict: match (failed, incomplete) {
+                (0, false) => Verdict::Pass,
+                (0, true) => Verdict::Incomplete,
+                _ => Verdict::Fail,
+            },
+            passed: self.passed,
+            failed,
+            skipped,
+            skipped_why: self.skipped,
+            vacuous: self.vacuous,
+            runs: self.runs,
+            seconds,
+            worst_ratio: at(1.0),
+            median_ratio: at(0.5),
+            p999_ratio: at(0.999),
+            worst_case: self.ratios.last().map(|(_, case)| case.to_string()),
+            by_wave: self.by_wave,
+            coverage: self.coverage,
+            missing,
+            findings,
+            stopped,
+        }
+    }
+}
