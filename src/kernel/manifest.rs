@@ -58,6 +58,8 @@ pub struct Param {
 /// A launch, before its case is known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LaunchSpec {
+    /// Line of the manifest, from 1.
+    pub line: usize,
     /// Name expression of the kernel.
     pub entry: Template,
     /// Arguments in order.
@@ -107,7 +109,7 @@ impl Manifest {
     pub fn load(file: &Path) -> Result<Manifest, ManifestError> {
         let shown = file.display().to_string();
         let fail = |why: String| {
-            let problem = ManifestProblem::Io(why);
+            let problem = Box::new(ManifestProblem::Io(why));
             ManifestError { file: shown.clone(), line: 0, problem }
         };
         let text = std::fs::read_to_string(file).map_err(|e| fail(e.to_string()))?;
@@ -121,11 +123,11 @@ impl Manifest {
             return Err(ManifestError {
                 file: shown,
                 line: 1 + text.lines().position(|l| l.trim_start().starts_with(key)).unwrap_or(0),
-                problem: ManifestProblem::Value {
+                problem: Box::new(ManifestProblem::Value {
                     key: key.to_owned(),
                     value: format!("\"{}\"", code.display()),
                     why: "there is no such file; the path is relative to the manifest".into(),
-                },
+                }),
             });
         }
         Ok(manifest)
@@ -155,6 +157,40 @@ impl Manifest {
     pub fn outputs(&self) -> Vec<Pointer> {
         let ports = self.stage.ports().into_iter();
         ports.filter(|p| p.write && self.takes(p.pointer)).map(|p| p.pointer).collect()
+    }
+
+    /// The outputs of the stage among the arguments, where there is enough to judge: every one that
+    /// the stage demands, and at least one at all. A manifest without can be built and inspected
+    /// (one launch of several, say), but not swept.
+    ///
+    /// # Errors
+    /// [`ManifestError`] at the first launch: which output to pass.
+    pub fn judged(&self) -> Result<Vec<Pointer>, ManifestError> {
+        let outputs = self.outputs();
+        let writes: Vec<_> = self.stage.ports().into_iter().filter(|p| p.write).collect();
+        let wanted: Vec<String> = writes
+            .iter()
+            .filter(|p| p.required || writes.iter().all(|p| !p.required))
+            .map(|p| format!("\"{}\"", p.pointer))
+            .collect();
+        let absent = writes.iter().any(|p| p.required && !outputs.contains(&p.pointer));
+        if !absent && !outputs.is_empty() {
+            return Ok(outputs);
+        }
+        let why = format!(
+            "no launch writes the result of stage `{}`; pass {} among the `args`",
+            self.stage,
+            wanted.join(" or ")
+        );
+        Err(ManifestError {
+            file: self.file.display().to_string(),
+            line: self.launches.first().map_or(0, |l| l.line),
+            problem: Box::new(ManifestProblem::Value {
+                key: "launch".to_owned(),
+                value: "[[launch]]".to_owned(),
+                why,
+            }),
+        })
     }
 
     /// The first value of every tunable.
@@ -218,7 +254,7 @@ fn read(root: &Section, file: &Path) -> Result<Manifest> {
         .chain(params.iter().map(|p| p.name.as_str()))
         .collect();
     let scratch = read_scratch(root, &known)?;
-    let manifest = Manifest {
+    Ok(Manifest {
         file: file.to_owned(),
         name,
         code,
@@ -243,9 +279,7 @@ fn read(root: &Section, file: &Path) -> Result<Manifest> {
         },
         params,
         scratch,
-    };
-    check_outputs(root, &manifest)?;
-    Ok(manifest)
+    })
 }
 
 fn read_name(item: &Item) -> Result<String> {
@@ -450,6 +484,7 @@ fn read_launch(
     let [gx, gy, gz] = triple("grid", "[\"num_heads\", 1, \"batch\"]")?;
     let [bx, by, bz] = triple("block", "[64, 1, 1]")?;
     Ok(LaunchSpec {
+        line: section.line(),
         entry,
         args,
         grid: [expression(&gx)?, expression(&gy)?, expression(&gz)?],
@@ -459,29 +494,6 @@ fn read_launch(
             None => Expr::constant(0),
         },
     })
-}
-
-/// Every output that the stage demands must be an argument, and at least one at all.
-fn check_outputs(root: &Section, manifest: &Manifest) -> Result<()> {
-    let outputs: Vec<Pointer> = manifest.outputs();
-    let ports = manifest.stage.ports();
-    let absent = ports.iter().find(|p| p.write && p.required && !outputs.contains(&p.pointer));
-    let names = |all: &mut dyn Iterator<Item = Pointer>| {
-        all.map(|p| format!("\"{p}\"")).collect::<Vec<_>>().join(" or ")
-    };
-    let wanted = match absent {
-        Some(port) => names(&mut [port.pointer].into_iter()),
-        None if outputs.is_empty() => {
-            names(&mut ports.iter().filter(|p| p.write).map(|p| p.pointer))
-        }
-        None => return Ok(()),
-    };
-    let item = root.require("launch", "a table [[launch]]")?;
-    let why = format!(
-        "no launch writes the result of stage `{}`; pass {wanted} among the `args`",
-        manifest.stage
-    );
-    Err(item.bad("[[launch]]", why))
 }
 
 #[cfg(test)]

@@ -3,16 +3,16 @@ use crate::kernel::{Denormals, Law, Range, ScalarType, ScratchType};
 use crate::problem::{DType, DTypes};
 use std::collections::BTreeSet;
 
-/// The example of the format, as it is documented, but for an `out` that its launch must write.
+/// The example of the format, word for word.
 const EXAMPLE: &str = r#"
 format = "kernel/1"
 name = "flash-decode"
-source = "attention.hip"              # relative to this file
-stage = "decode"
-include_dirs = ["include"]
-defines = { TILE = 32, T = "{kv}" }
+source = "attention.hip"              # relative to this file; or code_object = "attention.hsaco" (.hsaco, .co, .cubin, .ptx)
+stage = "decode"                      # one of the stages below
+include_dirs = ["include"]            # relative to this file
+defines = { TILE = 32, T = "{kv}" }   # strings are literal text with {…} substituted, "={tile * 2}" is an expression
 
-[params]
+[params]                              # tunables; one value is drawn a case, every value at least once
 splits = [1, 2, 4, 8]
 
 [scratch]
@@ -24,12 +24,6 @@ args = ["q", "k", "v", "partial", "u32:num_heads", "u32:num_kv_heads", "u32:seq_
 grid = ["num_heads", "splits", "batch"]
 block = ["max(64, head_dim)", "1", "1"]
 shared_bytes = "4 * head_dim"
-
-[[launch]]
-entry = "merge"
-args = ["partial", "out"]
-grid = ["num_heads", 1, 1]
-block = [64, 1, 1]
 
 [layout]
 k = ["HND"]
@@ -95,7 +89,7 @@ fn the_example_of_the_format_means_what_it_says() {
     assert_eq!(texts(&launch.grid), ["num_heads", "splits", "batch"]);
     assert_eq!(texts(&launch.block), ["max(64, head_dim)", "1", "1"]);
     assert_eq!(launch.shared_bytes.text(), "4 * head_dim");
-    assert_eq!(texts(&m.launches[1].grid), ["num_heads", "1", "1"]);
+    assert_eq!((m.launches.len(), launch.line), (1, 15));
 
     let strings = |list: &[crate::problem::Layout]| list.iter().map(|l| l.to_string()).collect();
     let (k, v): (Vec<String>, Vec<String>) = (strings(&m.layouts.k), strings(&m.layouts.v));
@@ -118,7 +112,11 @@ fn the_example_of_the_format_means_what_it_says() {
         }
     );
     assert_eq!(m.numerics, Numerics::default());
-    assert_eq!(m.outputs(), [Pointer::Out]);
+    // It shows the keys, and is no whole kernel: nothing among its arguments is a result.
+    let message = m.judged().unwrap_err().to_string();
+    let want = "kernels/flash.toml:15: `launch` = [[launch]]: no launch writes the result of stage \
+                `decode`; pass \"out\" among the `args`";
+    assert_eq!(message, want);
     assert_eq!(m.default_params(), BTreeMap::from([("splits".to_owned(), 1)]));
 }
 
@@ -186,6 +184,7 @@ bitwise = []
 #[test]
 fn a_manifest_of_every_stage() {
     for (stage, args) in [
+        ("decode", r#""q", "lse", "out""#),
         ("scores", r#""q", "k", "scores", "f32:scale""#),
         ("softmax", r#""scores", "probs", "lse""#),
         ("pv", r#""probs", "v", "out""#),
@@ -200,7 +199,30 @@ fn a_manifest_of_every_stage() {
             .replace("\"decode\"", &format!("\"{stage}\""))
             .replace(r#""q", "k", "v", "out", "lse", "u32:seq_len""#, args)
             + "[params]\nsplits = [1]\n";
-        assert_eq!(parse(&text).unwrap().stage.name(), stage);
+        let m = parse(&text).unwrap();
+        assert_eq!(m.stage.name(), stage);
+        assert!(!m.judged().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn what_is_judged() {
+    let judged = |stage: &str, args: &str| {
+        let text = SMALL
+            .replace("\"decode\"", &format!("\"{stage}\""))
+            .replace(r#""q", "k", "v", "out", "lse", "u32:seq_len""#, args);
+        parse(&text).unwrap().judged()
+    };
+    assert_eq!(judged("decode", r#""out", "lse""#), Ok(vec![Pointer::Out, Pointer::Lse]));
+    assert_eq!(judged("append", r#""new_v", "v""#), Ok(vec![Pointer::V]));
+    for (stage, args, mend) in [
+        ("decode", r#""q", "lse""#, "small.toml:5: `launch` = [[launch]]: no launch writes"),
+        ("decode", r#""q""#, "stage `decode`; pass \"out\" among"),
+        ("append", r#""new_v""#, "stage `append`; pass \"k\" or \"v\" among"),
+        ("norm", r#""residual""#, "stage `norm`; pass \"out\" among"),
+    ] {
+        let message = judged(stage, args).unwrap_err().to_string();
+        assert!(message.contains(mend), "{message}");
     }
 }
 
@@ -314,12 +336,6 @@ fn every_mistake_names_file_line_key_and_mend() {
             "7".into(),
             7,
             "must be a pointer such as \"q\", or a scalar such as \"u32:num_heads\", got the integer 7",
-        ),
-        (
-            "\"out\", \"lse\", ",
-            "\"lse\", ".into(),
-            5,
-            "no launch writes the result of stage `decode`; pass \"out\"",
         ),
         ("args = [", "args = [] #".into(), 7, "the list is empty"),
         (

@@ -19,10 +19,10 @@ pub enum PlanError {
         /// Where in the manifest: `launch[0].grid[1]`.
         place: String,
         /// What is wrong.
-        source: ExprError,
+        source: Box<ExprError>,
     },
     /// A value outside of what its place can hold.
-    #[error("{kernel}: {place} = `{expr}` is {value}{values}, but it must be {limit}")]
+    #[error("{kernel}: {place} = `{expr}` is {value}, but it must be {limit}")]
     Range {
         /// The kernel.
         kernel: String,
@@ -30,10 +30,8 @@ pub enum PlanError {
         place: String,
         /// The expression.
         expr: String,
-        /// Its value.
+        /// Its value, and the variables that led there: `-1 (with pos = 0)`.
         value: String,
-        /// The variables' values, ` (with a = 1)`, or nothing.
-        values: String,
         /// What it must be.
         limit: &'static str,
     },
@@ -231,14 +229,14 @@ impl Manifest {
     }
 
     fn expr_error(&self, place: String, source: ExprError) -> PlanError {
-        PlanError::Expr { kernel: self.name.clone(), place, source }
+        PlanError::Expr { kernel: self.name.clone(), place, source: Box::new(source) }
     }
 
     fn range_error(
         &self,
         place: String,
         expr: &Expr,
-        value: impl ToString,
+        value: impl std::fmt::Display,
         limit: &'static str,
         env: &Env,
     ) -> PlanError {
@@ -246,8 +244,7 @@ impl Manifest {
             kernel: self.name.clone(),
             place,
             expr: expr.to_string(),
-            value: value.to_string(),
-            values: expr.describe_values(&|n| env.get(n)),
+            value: format!("{value}{}", expr.describe_values(&|n| env.get(n))),
             limit,
         }
     }

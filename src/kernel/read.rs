@@ -83,7 +83,7 @@ pub struct ManifestError {
     /// Line, from 1; 0 where the file could not be read at all.
     pub line: usize,
     /// What is wrong.
-    pub problem: ManifestProblem,
+    pub problem: Box<ManifestProblem>,
 }
 
 impl fmt::Display for ManifestError {
@@ -108,11 +108,16 @@ pub(super) struct Document<'a> {
 }
 
 impl Document<'_> {
+    /// The line, from 1, of a byte of the text.
+    fn line(&self, at: usize) -> usize {
+        let before = &self.text.as_bytes()[..at.min(self.text.len())];
+        1 + before.iter().filter(|b| **b == b'\n').count()
+    }
+
     /// A problem at a byte of the text.
     pub fn error(&self, at: usize, problem: ManifestProblem) -> ManifestError {
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-        ManifestError { file: self.file.to_owned(), line, problem }
+        let line = self.line(at);
+        ManifestError { file: self.file.to_owned(), line, problem: Box::new(problem) }
     }
 }
 
@@ -293,6 +298,11 @@ impl<'a> Section<'a> {
     /// The value of a key that must be there.
     pub fn require(&self, name: &str, mend: &str) -> Result<&Item<'a>> {
         self.get(name).ok_or_else(|| self.missing(name, mend))
+    }
+
+    /// The line, from 1, where the table starts.
+    pub fn line(&self) -> usize {
+        self.doc.line(self.at)
     }
 
     /// An error for an absent key.

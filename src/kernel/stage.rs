@@ -151,7 +151,8 @@ pub struct Port {
     pub read: bool,
     /// Whether the stage writes it.
     pub write: bool,
-    /// Whether the stage is not itself without it. Only outputs are demanded of a manifest.
+    /// Whether the stage is not itself without it. Only outputs are demanded of a kernel that is
+    /// judged.
     pub required: bool,
 }
 
@@ -162,30 +163,24 @@ impl Stage {
         let port = |read, write, required| {
             move |pointer: &Pointer| Port { pointer: *pointer, read, write, required }
         };
-        let (inputs, extra, both, out, optional_out): (
-            &[Pointer],
-            &[Pointer],
-            &[Pointer],
-            &[Pointer],
-            &[Pointer],
-        ) = match self {
-            Stage::Scores => (&[Q, K], &[PageTable, SeqLens, Pos, KScale], &[], &[Scores], &[]),
-            Stage::Softmax => (&[Scores], &[SeqLens, Sinks, Pos], &[], &[Probs], &[Lse]),
-            Stage::Pv => (&[Probs, V], &[PageTable, SeqLens, Pos, VScale], &[], &[Out], &[]),
-            Stage::Decode | Stage::Prefill => (
+        let [inputs, extra, both, out, optional_out]: [&[Pointer]; 5] = match self {
+            Stage::Scores => [&[Q, K], &[PageTable, SeqLens, Pos, KScale], &[], &[Scores], &[]],
+            Stage::Softmax => [&[Scores], &[SeqLens, Sinks, Pos], &[], &[Probs], &[Lse]],
+            Stage::Pv => [&[Probs, V], &[PageTable, SeqLens, Pos, VScale], &[], &[Out], &[]],
+            Stage::Decode | Stage::Prefill => [
                 &[Q, K, V],
                 &[PageTable, SeqLens, Sinks, Pos, KScale, VScale],
                 &[],
                 &[Out],
                 // A prefill's lse has no shape in the format.
                 if self == Stage::Decode { &[Lse] } else { &[] },
-            ),
+            ],
             Stage::Append => {
-                (&[NewK, NewV, Pos], &[PageTable, SeqLens, KScale, VScale], &[K, V], &[], &[])
+                [&[NewK, NewV, Pos], &[PageTable, SeqLens, KScale, VScale], &[K, V], &[], &[]]
             }
-            Stage::Merge => (&[PartialOut, PartialLse], &[], &[], &[Out], &[Lse]),
-            Stage::HeadCombine => (&[X, WO], &[], &[], &[Out], &[]),
-            Stage::Norm => (&[X, Weight], &[], &[Residual], &[Out], &[]),
+            Stage::Merge => [&[PartialOut, PartialLse], &[], &[], &[Out], &[Lse]],
+            Stage::HeadCombine => [&[X, WO], &[], &[], &[Out], &[]],
+            Stage::Norm => [&[X, Weight], &[], &[Residual], &[Out], &[]],
         };
         let mut ports: Vec<Port> = inputs.iter().map(port(true, false, true)).collect();
         ports.extend(extra.iter().map(port(true, false, false)));

@@ -72,7 +72,7 @@ pub enum TemplateError {
         /// The whole text.
         text: String,
         /// What is wrong.
-        source: ExprError,
+        source: Box<ExprError>,
     },
 }
 
@@ -114,7 +114,7 @@ impl Template {
                     parts.push(match Slot::from_name(inside.trim()) {
                         Some(slot) => Part::Type(slot),
                         None => Part::Expr(Expr::parse(&inside).map_err(|source| {
-                            TemplateError::Expr { text: text.to_owned(), source }
+                            TemplateError::Expr { text: text.to_owned(), source: Box::new(source) }
                         })?),
                     });
                     i = end + 1;

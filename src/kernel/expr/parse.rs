@@ -52,7 +52,10 @@ impl Parser {
     }
 
     fn column(&self) -> usize {
-        self.tokens.get(self.next).map_or(self.text.chars().count() + 1, |(_, column)| *column)
+        match self.tokens.get(self.next) {
+            Some((_, column)) => *column,
+            None => self.text.chars().count() + 1,
+        }
     }
 
     fn unexpected(&self, want: &'static str) -> (usize, ExprProblem) {
