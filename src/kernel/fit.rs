@@ -268,6 +268,15 @@ mod tests {
     }
 
     #[test]
+    fn only_the_innermost_axis_may_have_the_unit_stride() {
+        let m = manifest("decode", "[supports]\nalign = 16");
+        assert_eq!(m.supports(&case("b=1,hq=1,hkv=1,d=4,n=2")), Ok(()));
+        // With one element a head, a token's stride is 1 too, and no row is aligned.
+        let error = m.supports(&case("b=1,hq=1,hkv=1,d=1,n=4")).unwrap_err().to_string();
+        assert!(error.contains("k stride along N = 1 x f32 (HND)"), "{error}");
+    }
+
+    #[test]
     fn storage_of_tensors_that_the_stage_has_not_is_free() {
         let m = manifest("softmax", "");
         assert_eq!(m.supports(&case("b=1,hq=1,hkv=1,d=4,n=2,k=NHD+pad3,v=HDN")), Ok(()));
