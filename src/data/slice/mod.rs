@@ -6,6 +6,10 @@
 //!
 //! [`KvSlice::read`] checks every field before it returns, so whoever has a slice need not. Nothing
 //! is allocated on the word of a header: sizes come from the bytes that are there.
+//!
+//! Three optional keys are our additions: `q_offset` and `out_offset`, like k's and v's, and
+//! `layers`, the extent of `L`, which a raw buffer with strides does not show. A raw buffer without
+//! `layers` is taken to end with the layer that it is about.
 
 mod case;
 mod check;

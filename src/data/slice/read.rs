@@ -236,7 +236,7 @@ fn wave(key: &'static str, text: &str) -> Result<u32, SliceProblem> {
     digits(key, text, "32 or 64")
 }
 
-/// A number that is finite in f32, which is what a kernel gets.
+/// A number; whether it is finite is checked with the other fields.
 fn float(key: &'static str, text: &str) -> Result<f64, SliceProblem> {
     text.parse().map_err(|_| value(key, text, "a decimal number such as 0.125"))
 }

@@ -252,6 +252,15 @@ fn what_is_written_reads_back_and_is_a_safetensors_file() {
 }
 
 #[test]
+fn a_raw_buffer_without_strides_or_offset_stays_one() {
+    let mut slice = Pieces::good().read().unwrap();
+    (slice.q_raw, slice.q.shape) = (Some(Raw::default()), vec![8]);
+    let back = KvSlice::from_bytes("tiny", &slice.to_bytes().unwrap()).unwrap();
+    assert_eq!(back.placements().unwrap(), slice.placements().unwrap());
+    assert_eq!(back.q, slice.q);
+}
+
+#[test]
 fn equal_content_gives_equal_bytes() {
     // The crate's own metadata order differs between these two, being a hash map's.
     let (one, other) = (full().read().unwrap(), full().read().unwrap());
@@ -273,6 +282,11 @@ fn slices_that_cannot_be_written_say_why_and_leave_nothing() {
     let missing = dir.path().join("none").join("a.safetensors");
     let text = slice.write(&missing).unwrap_err().to_string();
     assert!(text.contains("the folder must exist and be writable"), "{text}");
+    let taken = dir.path().join("taken");
+    std::fs::create_dir(&taken).unwrap();
+    assert!(slice.write(&taken).is_err());
+    std::fs::remove_dir(&taken).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the temporary file goes");
     slice.extra.insert("scale".into(), "2".into());
     let path = dir.path().join("a.safetensors");
     let text = slice.write(&path).unwrap_err().to_string();
@@ -361,6 +375,10 @@ fn broken_tensors_say_what_and_how_to_mend_it() {
         (|p| p.tensor("new_v", Dtype::F32, &[1, 5]), "`new_v` has shape [1, 5]"),
         (|p| p.tensor("page_table", Dtype::I64, &[1]), "stored as I64; it may be I32"),
         (|p| p.ints("page_table", &[1, 1], &[0]), "`page_table` has shape [1, 1]"),
+        (
+            |p| p.set("k_layout", "PHTD").tensor("k", Dtype::F32, &[0, 1, 2, 4]),
+            "`k` has shape [0, 1, 2, 4], but the metadata ask for [_, 1, _, 4] (PHTD)",
+        ),
         (|p| p.ints("seq_lens", &[2], &[3, 3]), "since the layouts have no S axis"),
         (|p| p.ints("seq_lens", &[1], &[-3]), "`seq_lens[0]` is -3"),
         (|p| p.set("k_layout", "LHND"), "`k` has shape [1, 5, 4]"),
@@ -410,6 +428,10 @@ fn broken_tensors_say_what_and_how_to_mend_it() {
     }
     let broken_batches: &[Break] = &[
         (|p| p.remove("seq_lens"), "`seq_lens` is missing: the layouts have an S"),
+        (
+            |p| p.tensor("k", Dtype::F32, &[2, 1, 5, 4]),
+            "`k` has shape [2, 1, 5, 4], but the metadata ask for [3, 1, 5, 4] (SHND)",
+        ),
         (|p| p.ints("seq_lens", &[0], &[]), "`seq_lens` has shape [0]"),
         (|p| p.ints("seq_lens", &[1, 3], &[1, 1, 1]), "`seq_lens` has shape [1, 3]"),
         (|p| p.ints("seq_lens", &[2], &[1, 1]), "`q` has shape [3, 2, 4]"),
