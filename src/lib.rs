@@ -1,6 +1,7 @@
 //! attnbench: a kernel-level test bench for decode attention.
 #![deny(missing_docs, unsafe_op_in_unsafe_fn)]
 
+pub mod device;
 pub mod problem;
 
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
