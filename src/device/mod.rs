@@ -8,7 +8,7 @@
 //!
 //! `unsafe` is allowed on this floor only.
 
-// pub mod cpu;
+pub mod cpu;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub struct Source {
 }
 
 /// What a kernel's parameter is, as the compiler sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ParamKind {
     /// A pointer.
     Pointer,
@@ -53,6 +53,8 @@ pub struct Module {
     pub hash: Arc<str>,
     /// The loadable binary.
     pub file: Arc<PathBuf>,
+    /// [`Source::entries`], for messages.
+    pub entries: Arc<Vec<String>>,
     /// For each of [`Source::entries`], its parameters; `None` where the device cannot tell.
     pub params: Arc<Vec<Option<Vec<ParamKind>>>>,
     /// The wave size that it was compiled for.
@@ -62,7 +64,7 @@ pub struct Module {
 /// A kernel argument.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arg {
-    /// The address of a byte of the arena.
+    /// The address of a byte of the arena, counted from its start.
     Address(usize),
     /// A null pointer.
     Null,

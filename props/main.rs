@@ -1,0 +1,3 @@
+//! Laws that hold over generated inputs, one module a subject.
+
+mod device;

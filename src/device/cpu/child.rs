@@ -1,0 +1,163 @@
+//! The device's side of its worker: start it, ask it, tell what became of it.
+
+use std::collections::HashMap;
+use std::io::{self, BufReader};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::RunError;
+use super::protocol::{self, Hello, Reply, Request, WORKER_ARGUMENT};
+use super::shared::{SharedFile, keep_over_exec};
+
+/// How long a new worker may take to say that it is ready, and to load a module.
+const READY: Duration = Duration::from_secs(20);
+
+/// A running worker process.
+pub(super) struct Worker {
+    child: Child,
+    requests: ChildStdin,
+    replies: BufReader<ChildStdout>,
+    /// Bytes of the arena that it has mapped.
+    pub(super) arena_bytes: usize,
+    modules: HashMap<Arc<str>, usize>,
+}
+
+/// What came of a request.
+pub(super) enum Outcome {
+    Reply(Reply),
+    /// The time limit passed; the worker has been ended.
+    TimedOut,
+    /// The worker ended by itself.
+    Died(ExitStatus),
+}
+
+impl Worker {
+    pub(super) fn start(program: &Path, file: &SharedFile) -> Result<Worker, RunError> {
+        let fd = file.raw();
+        let mut command = Command::new(program);
+        command.arg(WORKER_ARGUMENT).arg(fd.to_string());
+        // Its own process group: an interrupt from the keyboard is the device's to handle.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        // SAFETY: between fork and exec only one system call is made, on a descriptor that stays
+        // open as long as `file`, which outlives the spawn.
+        unsafe { command.pre_exec(move || keep_over_exec(BorrowedFd::borrow_raw(fd))) };
+        let mut child = command.spawn().map_err(|e| not_a_worker(program, &e.to_string()))?;
+        let (Some(requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(RunError::Device("the worker has no pipes".to_owned()));
+        };
+        let replies = BufReader::new(replies);
+        let modules = HashMap::new();
+        let mut worker = Worker { child, requests, replies, arena_bytes: 0, modules };
+        let hello = match worker.wait(READY).map_err(broken)? {
+            true => protocol::receive::<Hello>(&mut worker.replies).unwrap_or(None),
+            false => None,
+        };
+        match hello {
+            Some(hello) if hello == Hello::ours() => Ok(worker),
+            Some(_) => Err(not_a_worker(program, "it is of another build")),
+            None => Err(not_a_worker(program, "it does not answer as a worker")),
+        }
+    }
+
+    /// The number under which the worker knows a binary; has it loaded on first use.
+    pub(super) fn module(&mut self, hash: &Arc<str>, binary: &Path) -> Result<usize, RunError> {
+        if let Some(&number) = self.modules.get(hash) {
+            return Ok(number);
+        }
+        self.expect_done(&Request::Load(PathBuf::from(binary)), "loading a kernel")?;
+        let number = self.modules.len();
+        self.modules.insert(hash.clone(), number);
+        Ok(number)
+    }
+
+    /// Makes the worker map an arena of `bytes` bytes.
+    pub(super) fn map_arena(&mut self, bytes: usize) -> Result<(), RunError> {
+        if self.arena_bytes != bytes {
+            self.expect_done(&Request::Arena { bytes }, "mapping the arena")?;
+            self.arena_bytes = bytes;
+        }
+        Ok(())
+    }
+
+    fn expect_done(&mut self, request: &Request, what: &str) -> Result<(), RunError> {
+        let why = match self.ask(request, READY).map_err(broken)? {
+            Outcome::Reply(Reply::Done) => return Ok(()),
+            Outcome::Reply(Reply::Failed(why)) => why,
+            Outcome::Reply(Reply::Fault(_)) => "an answer that makes no sense".to_owned(),
+            Outcome::TimedOut => format!("no answer within {READY:?}"),
+            Outcome::Died(status) => format!("the worker ended with {status}"),
+        };
+        Err(RunError::Device(format!("{what}: {why}")))
+    }
+
+    /// Sends a request and waits for its reply. After anything but a reply the worker is no more.
+    pub(super) fn ask(&mut self, request: &Request, limit: Duration) -> io::Result<Outcome> {
+        if protocol::send(&mut self.requests, request).is_ok() {
+            if !self.wait(limit)? {
+                self.child.kill()?;
+                self.child.wait()?;
+                return Ok(Outcome::TimedOut);
+            }
+            if let Some(reply) = protocol::receive(&mut self.replies)? {
+                return Ok(Outcome::Reply(reply));
+            }
+        }
+        Ok(Outcome::Died(self.child.wait()?))
+    }
+
+    /// Waits until there is something to read, or the pipe is closed; false after `limit`.
+    fn wait(&self, limit: Duration) -> io::Result<bool> {
+        let start = Instant::now();
+        loop {
+            let left = limit.saturating_sub(start.elapsed());
+            let left_ms = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+            let fd = self.replies.get_ref().as_raw_fd();
+            let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+            // SAFETY: one valid pollfd.
+            match unsafe { libc::poll(&raw mut poll, 1, left_ms) } {
+                0 if start.elapsed() >= limit => return Ok(false),
+                0 => {}
+                n if n > 0 => return Ok(true),
+                _ => {
+                    let error = io::Error::last_os_error();
+                    if error.kind() != io::ErrorKind::Interrupted {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Either may fail if it has ended already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An error in talking to a worker.
+pub(super) fn broken(error: io::Error) -> RunError {
+    RunError::Device(format!("talking to the CPU device's worker: {error}"))
+}
+
+fn not_a_worker(program: &Path, why: &str) -> RunError {
+    RunError::Device(format!(
+        "starting the worker {}: {why}; set ATTNBENCH_WORKER to the attnbench program",
+        program.display()
+    ))
+}
+
+/// A status in words, for a worker that ended with no signal of its own to tell.
+pub(super) fn describe(status: ExitStatus) -> String {
+    match status.signal() {
+        Some(libc::SIGKILL) => "the process was killed (is memory short?)".to_owned(),
+        Some(signal) => format!("the process ended by signal {signal}"),
+        None => format!("it ended the process with status {}", status.code().unwrap_or(-1)),
+    }
+}

@@ -1,0 +1,74 @@
+//! What is read from object files: names of dynamic shared memory, parameters, thread-local layout.
+
+use object::read::elf::{ElfFile64, ProgramHeader};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolFlags};
+
+use super::super::ParamKind;
+use super::compile::DYNAMIC_SYMBOL;
+
+/// Names of the undefined thread-local symbols: what the source declares
+/// `extern __shared__`, and the wrapper's own name for that block.
+pub(super) fn dynamic_shared_names(object: &[u8]) -> Result<Vec<String>, String> {
+    let file: ElfFile64<'_> = ElfFile64::parse(object).map_err(|e| e.to_string())?;
+    let mut names = Vec::new();
+    for symbol in file.symbols() {
+        let SymbolFlags::Elf { st_info, .. } = symbol.flags() else { continue };
+        if st_info.st_type() == object::elf::STT_TLS && symbol.is_undefined() {
+            names.push(symbol.name().map_err(|e| e.to_string())?.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Bytes of the thread-local segment of a shared object, and where in it the dynamic block lies.
+pub(super) fn tls_layout(binary: &[u8]) -> Result<(usize, usize), String> {
+    let file: ElfFile64<'_> = ElfFile64::parse(binary).map_err(|e| e.to_string())?;
+    let endian = file.endian();
+    let bytes = file
+        .elf_program_headers()
+        .iter()
+        .find(|header| header.p_type(endian) == object::elf::PT_TLS)
+        .map(|header| header.p_memsz(endian) as usize)
+        .ok_or("the binary has no thread-local segment")?;
+    let dynamic = file
+        .symbols()
+        .find(|symbol| symbol.name() == Ok(DYNAMIC_SYMBOL))
+        .map(|symbol| symbol.address() as usize)
+        .ok_or("the binary has no dynamic shared memory")?;
+    Ok((bytes, dynamic))
+}
+
+/// The parameters of entry `index`, from the table that the wrapper wrote.
+pub(super) fn params(binary: &[u8], index: usize) -> Result<Vec<ParamKind>, String> {
+    let file: ElfFile64<'_> = ElfFile64::parse(binary).map_err(|e| e.to_string())?;
+    let name = format!("attnbench_params_{index}");
+    let missing = || format!("the binary has no table `{name}`");
+    let symbol = file.dynamic_symbols().find(|s| s.name() == Ok(&name)).ok_or_else(missing)?;
+    let section = symbol
+        .section_index()
+        .and_then(|section| file.section_by_index(section).ok())
+        .ok_or_else(missing)?;
+    let data = section.data().map_err(|e| e.to_string())?;
+    let at = symbol.address().wrapping_sub(section.address()) as usize;
+    let words: Vec<u32> = data
+        .get(at..)
+        .ok_or_else(missing)?
+        .chunks_exact(4)
+        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+        .collect();
+    let count = *words.first().ok_or_else(missing)? as usize;
+    let kinds = words.get(1..=count).ok_or_else(missing)?;
+    Ok(kinds.iter().map(|&word| kind(word)).collect())
+}
+
+/// Reads `kind << 16 | bytes`, as `entry.h` writes it.
+fn kind(word: u32) -> ParamKind {
+    let bytes = word & 0xffff;
+    match word >> 16 {
+        1 => ParamKind::Pointer,
+        2 => ParamKind::Int(bytes as u8),
+        3 => ParamKind::Float(bytes as u8),
+        _ => ParamKind::Other(bytes),
+    }
+}

@@ -1,0 +1,72 @@
+// device.h: what a kernel module and the program that runs it agree on.
+//
+// The scheduler writes the thread's coordinates before it resumes a thread, and hands the module
+// a table of functions that may suspend it. Nothing here may be cached across such a call, so
+// none of these functions is pure, const or leaf.
+#pragma once
+#include <stdint.h>
+
+#define ATTNBENCH_EXPORT __attribute__((visibility("default")))
+#define ATTNBENCH_HIDDEN __attribute__((visibility("hidden")))
+
+struct uint3 { unsigned int x, y, z; };
+
+struct dim3 {
+    unsigned int x, y, z;
+    constexpr dim3(unsigned int x_ = 1, unsigned int y_ = 1, unsigned int z_ = 1)
+        : x(x_), y(y_), z(z_) {}
+    constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
+    constexpr operator uint3() const { return uint3{x, y, z}; }
+};
+
+// What a lane asks of its wave. STRICT marks the forms with a mask argument.
+enum : uint32_t {
+    ATTNBENCH_SHUFFLE = 0,
+    ATTNBENCH_BALLOT = 1,
+    ATTNBENCH_SYNC = 2,
+    ATTNBENCH_STRICT = 16
+};
+
+// The same struct as `Calls` in sched.rs.
+struct attnbench_calls {
+    // Waits for the block; answers how many threads voted.
+    uint32_t (*barrier)(uint32_t vote);
+    // Waits for the lanes of `mask` in the caller's wave; answers another lane's value or a ballot.
+    uint64_t (*wave)(uint32_t what, uint64_t mask, uint64_t value, uint32_t source);
+    // Ends the launch.
+    void (*trap)(const char* what, const char* file, uint32_t line);
+};
+
+// The same struct as `Attached` in module.rs.
+struct attnbench_attached {
+    uint3* thread_idx;
+    uint3* block_idx;
+    dim3* block_dim;
+    dim3* grid_dim;
+    void* dynamic_shared;
+};
+
+ATTNBENCH_HIDDEN extern uint3 threadIdx;
+ATTNBENCH_HIDDEN extern uint3 blockIdx;
+ATTNBENCH_HIDDEN extern dim3 blockDim;
+ATTNBENCH_HIDDEN extern dim3 gridDim;
+ATTNBENCH_HIDDEN extern attnbench_calls attnbench_host;
+
+constexpr int warpSize = ATTNBENCH_WAVE;
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+// One object for each OS thread; a block stays on one.
+#define __shared__ thread_local
+
+[[noreturn]] inline void attnbench_trap(const char* what, const char* file, uint32_t line) {
+    attnbench_host.trap(what, file, line);
+    __builtin_unreachable();
+}
+
+[[noreturn]] inline void __trap() { attnbench_trap("trap", nullptr, 0); }

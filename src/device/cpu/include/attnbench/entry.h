@@ -1,0 +1,108 @@
+// entry.h: how the scheduler calls a kernel, and what it is told of the kernel's parameters.
+//
+// Included once, by the generated translation unit, after the user's source.
+#pragma once
+#include "device.h"
+#include <stdio.h>
+
+enum : uint32_t {
+    ATTNBENCH_POINTER = 1,
+    ATTNBENCH_INT = 2,
+    ATTNBENCH_FLOAT = 3,
+    ATTNBENCH_OTHER = 4
+};
+
+template <class T> struct attnbench_is_pointer { static constexpr bool value = false; };
+template <class T> struct attnbench_is_pointer<T*> { static constexpr bool value = true; };
+template <class T> struct attnbench_is_pointer<T* const> { static constexpr bool value = true; };
+template <class T> struct attnbench_is_float { static constexpr bool value = false; };
+template <> struct attnbench_is_float<float> { static constexpr bool value = true; };
+template <> struct attnbench_is_float<double> { static constexpr bool value = true; };
+template <class T> struct attnbench_is_int { static constexpr bool value = __is_enum(T); };
+#define ATTNBENCH_INTEGER(T) \
+    template <> struct attnbench_is_int<T> { static constexpr bool value = true; };
+ATTNBENCH_INTEGER(bool)
+ATTNBENCH_INTEGER(char)
+ATTNBENCH_INTEGER(signed char)
+ATTNBENCH_INTEGER(unsigned char)
+ATTNBENCH_INTEGER(short)
+ATTNBENCH_INTEGER(unsigned short)
+ATTNBENCH_INTEGER(int)
+ATTNBENCH_INTEGER(unsigned int)
+ATTNBENCH_INTEGER(long)
+ATTNBENCH_INTEGER(unsigned long)
+ATTNBENCH_INTEGER(long long)
+ATTNBENCH_INTEGER(unsigned long long)
+#undef ATTNBENCH_INTEGER
+
+template <class T>
+constexpr uint32_t attnbench_kind() {
+    return attnbench_is_pointer<T>::value ? ATTNBENCH_POINTER
+         : attnbench_is_float<T>::value   ? ATTNBENCH_FLOAT
+         : attnbench_is_int<T>::value     ? ATTNBENCH_INT
+                                          : ATTNBENCH_OTHER;
+}
+
+// Count, then kind << 16 | bytes of each parameter.
+template <unsigned N>
+struct attnbench_params {
+    uint32_t count;
+    uint32_t params[N + 1];
+};
+
+template <unsigned... I> struct attnbench_indices {};
+template <unsigned N, unsigned... I>
+struct attnbench_count : attnbench_count<N - 1, N - 1, I...> {};
+template <unsigned... I>
+struct attnbench_count<0, I...> { using type = attnbench_indices<I...>; };
+
+// Arguments of up to 8 bytes lie in the low bytes of a word each; a larger one (which no launch
+// can hold, so it is refused before) must only compile.
+template <class T>
+static inline T attnbench_word(const uint64_t* words, unsigned index) {
+    T value;
+    __builtin_memcpy(&value, words + index, sizeof(T) < 8 ? sizeof(T) : 8);
+    return value;
+}
+
+template <auto F> struct attnbench_entry;
+template <class... P, void (*F)(P...)>
+struct attnbench_entry<F> {
+    static constexpr attnbench_params<sizeof...(P)> params = {
+        sizeof...(P), {(attnbench_kind<P>() << 16 | (uint32_t)sizeof(P))..., 0}};
+    template <unsigned... I>
+    static inline void unpack(const uint64_t* words, attnbench_indices<I...>) {
+        F(attnbench_word<P>(words, I)...);
+    }
+    static inline void call(const uint64_t* words) {
+        unpack(words, typename attnbench_count<sizeof...(P)>::type());
+    }
+};
+
+#define ATTNBENCH_ENTRY(N, ...)                                                             \
+    extern "C" ATTNBENCH_EXPORT void attnbench_call_##N(const uint64_t* words) {            \
+        attnbench_entry<&__VA_ARGS__>::call(words);                                         \
+    }                                                                                       \
+    extern "C" ATTNBENCH_EXPORT const auto attnbench_params_##N =                           \
+        attnbench_entry<&__VA_ARGS__>::params;
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+attnbench_calls attnbench_host;
+
+// Defined, with every name declared `extern __shared__`, by the assembly linked to this.
+extern "C" ATTNBENCH_HIDDEN thread_local char attnbench_dynamic_shared[];
+
+extern "C" ATTNBENCH_EXPORT void attnbench_attach(const attnbench_calls* calls,
+                                                  attnbench_attached* out) {
+    attnbench_host = *calls;
+    *out = attnbench_attached{&threadIdx, &blockIdx, &blockDim, &gridDim,
+                              &attnbench_dynamic_shared};
+}
+
+// The C library's assert and abort end here: the link binds a module's own definitions first.
+extern "C" ATTNBENCH_EXPORT void __assert_fail(const char* what, const char* file,
+                                               unsigned int line, const char*) noexcept {
+    attnbench_trap(what, file, line);
+}
+extern "C" ATTNBENCH_EXPORT void abort() noexcept { attnbench_trap("abort", nullptr, 0); }

@@ -1,0 +1,295 @@
+//! The CPU device: HIP kernels compiled by the system's C++ compiler, run as coroutines.
+//!
+//! A source becomes a shared object ([`compile`]) that is kept by the hash of all it depends on.
+//! Each device has one child process, the *worker*, that loads these and runs a block's threads as
+//! coroutines on one OS thread ([`sched`]): a kernel may crash, hang or write wild, and costs its
+//! worker only. The arena is memory that both processes map. Parallelism is one device a host
+//! thread; the cache is shared.
+//!
+//! What of a GPU is kept: blocks and waves of 32 or 64 lanes, barriers, shuffles and votes, static
+//! and dynamic shared memory (poisoned before each block), seeded orders of blocks and threads. What
+//! is not: blocks never run at the same time, and lanes of a wave do not advance in lockstep between
+//! the operations that join them.
+
+mod cache;
+mod check;
+mod child;
+mod compile;
+mod diagnostics;
+mod elf;
+mod fiber;
+mod includes;
+mod module;
+mod order;
+mod protocol;
+mod sched;
+mod shared;
+mod shim;
+mod signals;
+mod toolchain;
+mod wave;
+mod worker;
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+pub use protocol::WORKER_ARGUMENT;
+pub use worker::worker_main;
+
+use super::{CompileError, Device, Fault, Launch, Module, Place, RunError, Source};
+use child::{Outcome, Worker};
+use protocol::{Reply, Request, Run, WireFault};
+use shared::{Mapping, SharedFile};
+use toolchain::Toolchain;
+
+/// How kernels are built for this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Variant {
+    /// Optimised, unchecked. A checked variant would add instrumentation flags here and a second
+    /// table of callbacks beside the scheduler's.
+    Fast,
+}
+
+/// Where the device finds what it needs.
+#[derive(Debug, Clone)]
+pub struct CpuConfig {
+    /// The program that becomes the worker: it must hand [`WORKER_ARGUMENT`] to [`worker_main`].
+    pub worker_program: PathBuf,
+    /// The C++ compiler; `None` tries `c++`, `g++` and `clang++`.
+    pub compiler: Option<PathBuf>,
+    /// The folder of the compile cache.
+    pub cache_dir: PathBuf,
+    /// How kernels are built.
+    pub variant: Variant,
+}
+
+impl CpuConfig {
+    /// Reads `ATTNBENCH_WORKER` (else this program), `ATTNBENCH_CXX` or `CXX`, `ATTNBENCH_CACHE`.
+    pub fn from_env() -> CpuConfig {
+        CpuConfig::from_vars(|name| env::var_os(name))
+    }
+
+    /// As [`CpuConfig::from_env`], from other variables than the process's own.
+    pub fn from_vars(variable: impl Fn(&str) -> Option<OsString>) -> CpuConfig {
+        let worker = variable("ATTNBENCH_WORKER").filter(|path| !path.is_empty());
+        let worker_program = worker.map(PathBuf::from).or_else(|| env::current_exe().ok());
+        CpuConfig {
+            worker_program: worker_program.unwrap_or_else(|| PathBuf::from("attnbench")),
+            compiler: toolchain::chosen(&variable),
+            cache_dir: toolchain::cache_dir(&variable),
+            variant: Variant::Fast,
+        }
+    }
+}
+
+/// The CPU as a device.
+pub struct CpuDevice {
+    config: Arc<CpuConfig>,
+    toolchain: Arc<Toolchain>,
+    shared: Option<Shared>,
+    /// Bytes of the arena that the caller asked for last.
+    arena_bytes: usize,
+    worker: Option<Worker>,
+}
+
+struct Shared {
+    arena: Mapping,
+    control: Mapping,
+    file: SharedFile,
+}
+
+impl CpuDevice {
+    /// Finds the compiler. The worker starts with the first run.
+    ///
+    /// # Errors
+    /// [`CompileError::NoCompiler`], with what to install.
+    pub fn new(config: CpuConfig) -> Result<CpuDevice, CompileError> {
+        let toolchain = Arc::new(Toolchain::find(config.compiler.as_deref())?);
+        Ok(CpuDevice::with(Arc::new(config), toolchain))
+    }
+
+    /// Another device of the same kind, with a worker of its own, for another host thread.
+    pub fn sibling(&self) -> CpuDevice {
+        CpuDevice::with(self.config.clone(), self.toolchain.clone())
+    }
+
+    fn with(config: Arc<CpuConfig>, toolchain: Arc<Toolchain>) -> CpuDevice {
+        CpuDevice { config, toolchain, shared: None, arena_bytes: 0, worker: None }
+    }
+
+    /// The shared memory, made on first use, and the running worker with the whole arena mapped.
+    fn ready(&mut self) -> Result<(&Shared, &mut Worker), RunError> {
+        if self.shared.is_none() {
+            self.arena(0)?;
+        }
+        let shared = self.shared.as_ref().ok_or_else(|| no_memory("the arena is gone"))?;
+        if self.worker.is_none() {
+            shared.control.control().running.store(0, Relaxed);
+            shared.control.control().signal.store(0, Relaxed);
+            self.worker = Some(Worker::start(&self.config.worker_program, &shared.file)?);
+        }
+        let worker = self.worker.as_mut().ok_or_else(|| no_memory("the worker is gone"))?;
+        worker.map_arena(shared.arena.bytes())?;
+        Ok((shared, worker))
+    }
+
+    fn try_run(
+        &mut self,
+        launches: &[Launch],
+        order_seed: u64,
+        limit: Duration,
+    ) -> Result<(), RunError> {
+        let arena_bytes = self.arena_bytes;
+        // Refuse before a process is started or a module loaded.
+        for launch in launches {
+            check::wire(launch, 0, arena_bytes).map_err(RunError::Refused)?;
+        }
+        let (shared, worker) = self.ready()?;
+        let mut wire = Vec::with_capacity(launches.len());
+        for launch in launches {
+            let number = worker.module(&launch.module.hash, &launch.module.file)?;
+            wire.push(check::wire(launch, number, arena_bytes).map_err(RunError::Refused)?);
+        }
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let request = Request::Run(Run { order_seed, limit_ms, launches: wire });
+        let outcome = worker.ask(&request, limit).map_err(child::broken)?;
+        let place = place(shared, launches);
+        match outcome {
+            Outcome::Reply(Reply::Done) => Ok(()),
+            Outcome::Reply(Reply::Failed(why)) => Err(RunError::Device(why)),
+            Outcome::Reply(Reply::Fault(fault)) => Err(match fault {
+                WireFault::Deadlock(what) => Fault::Deadlock { what, place },
+                WireFault::SharedOverrun(bytes) => Fault::SharedOverrun { bytes, place },
+                WireFault::Trap(what) => Fault::Trap { what, place },
+            }
+            .into()),
+            Outcome::TimedOut => Err(Fault::Timeout { limit, place }.into()),
+            Outcome::Died(status) => Err(crash(shared, status, place).into()),
+        }
+    }
+}
+
+impl Device for CpuDevice {
+    fn describe(&self) -> String {
+        format!("cpu ({}, {})", self.toolchain.name(), env::consts::ARCH)
+    }
+
+    fn waves(&self) -> &[u32] {
+        &[32, 64]
+    }
+
+    fn compile(&self, source: &Source) -> Result<Module, CompileError> {
+        let setting = compile::Setting {
+            toolchain: &self.toolchain,
+            cache_dir: &self.config.cache_dir,
+            variant: self.config.variant,
+        };
+        compile::compile(&setting, source)
+    }
+
+    fn arena(&mut self, bytes: usize) -> Result<&mut [u8], RunError> {
+        let have = self.shared.as_ref().map_or(0, |shared| shared.arena.bytes());
+        if self.shared.is_none() || bytes > have {
+            self.shared = Some(enlarge(self.shared.take(), bytes.max(have + have / 2))?);
+        }
+        self.arena_bytes = bytes;
+        let shared = self.shared.as_mut().ok_or_else(|| no_memory("the arena is gone"))?;
+        // SAFETY: the mapping has at least `bytes` bytes and lives as long as the borrow of `self`;
+        // the worker touches it only during `run`, which needs `self` again.
+        Ok(unsafe { std::slice::from_raw_parts_mut(shared.arena.start(), bytes) })
+    }
+
+    fn run(
+        &mut self,
+        launches: &[Launch],
+        order_seed: u64,
+        time_limit: Duration,
+    ) -> Result<(), RunError> {
+        let result = self.try_run(launches, order_seed, time_limit);
+        let worker_is_gone = matches!(
+            result,
+            Err(RunError::Device(_) | RunError::Fault(Fault::Crash { .. } | Fault::Timeout { .. }))
+        );
+        if worker_is_gone {
+            self.worker = None;
+        }
+        result
+    }
+}
+
+/// The memory file, made or grown to hold an arena of `bytes` bytes.
+fn enlarge(old: Option<Shared>, bytes: usize) -> Result<Shared, RunError> {
+    let refuse = |e: std::io::Error| no_memory(&format!("{bytes} bytes for the arena: {e}"));
+    let bytes = bytes.next_multiple_of(shared::page_size());
+    if let Some(free) = shared::available_memory()
+        && bytes > free
+    {
+        return Err(no_memory(&format!("the arena needs {bytes} bytes and {free} are free")));
+    }
+    let (file, control) = match old {
+        Some(old) => (old.file, old.control),
+        None => {
+            let file = SharedFile::new().map_err(refuse)?;
+            let control = file.map_control().map_err(refuse)?;
+            (file, control)
+        }
+    };
+    file.grow(bytes).map_err(refuse)?;
+    let arena = file.map_arena(bytes).map_err(refuse)?;
+    Ok(Shared { arena, control, file })
+}
+
+fn no_memory(what: &str) -> RunError {
+    RunError::Device(format!("memory: {what}"))
+}
+
+/// Where the worker was, as it last wrote.
+fn place(shared: &Shared, launches: &[Launch]) -> Option<Place> {
+    let control = shared.control.control();
+    let launch = control.launch.load(Relaxed) as usize;
+    let [x, y, _] = launches.get(launch)?.block;
+    let thread = control.thread.load(Relaxed);
+    let block = [0, 1, 2].map(|axis| control.block[axis].load(Relaxed));
+    Some(Place { launch, block, thread: [thread % x, thread / x % y, thread / x / y] })
+}
+
+/// What a worker that ended by itself wrote down.
+fn crash(shared: &Shared, status: ExitStatus, place: Option<Place>) -> Fault {
+    let control = shared.control.control();
+    let (signal, address) = (control.signal.load(Relaxed), control.address.load(Relaxed) as u64);
+    let is_memory = matches!(signal as i32, libc::SIGSEGV | libc::SIGBUS);
+    let near = is_memory && control.near_arena.load(Relaxed) == 1;
+    let arena_offset = near.then(|| control.offset.load(Relaxed));
+    let name = match signal as i32 {
+        0 => return Fault::Crash { what: child::describe(status), arena_offset: None, place },
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE (an integer division by zero, or one that overflows)",
+        libc::SIGILL => "SIGILL (a built-in trap, or code that cannot be reached)",
+        libc::SIGABRT => "SIGABRT",
+        _ => "SIGTRAP",
+    };
+    let what = if !is_memory {
+        name.to_owned()
+    } else if control.overflow.load(Relaxed) == 1 {
+        format!("stack overflow: a thread has {} KiB", fiber::STACK_BYTES >> 10)
+    } else if let Some(offset) = arena_offset {
+        format!("{name} at byte {offset} of an arena of {} bytes", shared.arena.bytes())
+    } else if control.code.load(Relaxed) == SI_KERNEL {
+        format!("{name}: a misaligned vector access, or an address that no memory can have")
+    } else if address < 1 << 16 {
+        format!("{name} at address {address:#x}: a null pointer")
+    } else {
+        format!("{name} at address {address:#x}")
+    };
+    Fault::Crash { what, arena_offset, place }
+}
+
+/// `si_code` of a fault that has no address.
+const SI_KERNEL: u32 = 0x80;

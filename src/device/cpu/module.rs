@@ -1,0 +1,114 @@
+//! A loaded binary: its kernels, its coordinates and its shared memory.
+
+use std::path::Path;
+use std::ptr;
+
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+use super::cache::{Description, Slot};
+use super::compile::{CANARY, DYNAMIC_CAPACITY};
+use super::sched::{CALLS, Calls};
+
+/// Calls a kernel with its arguments' words.
+pub(super) type Entry = unsafe extern "C" fn(*const u64);
+
+/// What shared memory holds when a block begins: NaN in every float format.
+const POISON: u8 = 0xff;
+/// What lies after a launch's dynamic shared memory.
+const CANARY_BYTE: u8 = 0xa5;
+
+/// Where a module keeps what the scheduler writes; the same struct as in `device.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Attached {
+    pub(super) thread_idx: *mut [u32; 3],
+    pub(super) block_idx: *mut [u32; 3],
+    pub(super) block_dim: *mut [u32; 3],
+    pub(super) grid_dim: *mut [u32; 3],
+    /// The dynamic block of the calling OS thread.
+    pub(super) dynamic_shared: *mut u8,
+}
+
+impl Attached {
+    pub(super) fn none() -> Attached {
+        let none = ptr::null_mut();
+        Attached {
+            thread_idx: none,
+            block_idx: none,
+            block_dim: none,
+            grid_dim: none,
+            dynamic_shared: ptr::null_mut(),
+        }
+    }
+}
+
+/// A binary in this process. Never unloaded: its address may still be on an abandoned stack.
+pub(super) struct Loaded {
+    entries: Vec<Entry>,
+    attach: unsafe extern "C" fn(*const Calls, *mut Attached),
+    description: Description,
+}
+
+impl Loaded {
+    pub(super) fn open(binary: &Path) -> Result<Loaded, String> {
+        let gone = || format!("{} is no longer in the compile cache", binary.display());
+        let description = Slot::of_binary(binary).read().ok_or_else(gone)?;
+        // SAFETY: loading runs the module's constructors, code of the user's that this process
+        // exists to run.
+        let library = unsafe { Library::open(Some(binary), RTLD_NOW | RTLD_LOCAL) }
+            .map_err(|e| e.to_string())?;
+        let mut entries = Vec::new();
+        for index in 0..description.params.len() {
+            // SAFETY: the wrapper defines it with this type.
+            let entry = unsafe { library.get::<Entry>(format!("attnbench_call_{index}")) };
+            entries.push(*entry.map_err(|e| e.to_string())?);
+        }
+        // SAFETY: `entry.h` defines it with this type.
+        let attach = unsafe { library.get("attnbench_attach") };
+        let attach = *attach.map_err(|e| e.to_string())?;
+        std::mem::forget(library);
+        Ok(Loaded { entries, attach, description })
+    }
+
+    pub(super) fn entry(&self, index: usize) -> Option<Entry> {
+        self.entries.get(index).copied()
+    }
+
+    /// Hands the module its table, and makes its thread-local block exist: that must not happen
+    /// on a fiber's stack.
+    pub(super) fn attach(&self) -> Attached {
+        let mut attached = Attached::none();
+        // SAFETY: the function writes the struct and the module's own variables.
+        unsafe { (self.attach)(&raw const CALLS, &raw mut attached) };
+        attached
+    }
+
+    /// Lays the canary for a launch with `shared_bytes` of dynamic shared memory.
+    pub(super) fn begin_launch(&self, attached: &Attached, shared_bytes: usize) {
+        assert!(shared_bytes <= DYNAMIC_CAPACITY);
+        // SAFETY: the block has DYNAMIC_CAPACITY + CANARY bytes.
+        unsafe { attached.dynamic_shared.add(shared_bytes).write_bytes(CANARY_BYTE, CANARY) };
+    }
+
+    /// Poisons all shared memory for a block.
+    pub(super) fn begin_block(&self, attached: &Attached, shared_bytes: usize) {
+        let Description { tls_bytes, dynamic_offset, .. } = self.description;
+        let after = dynamic_offset + DYNAMIC_CAPACITY + CANARY;
+        // SAFETY: the thread-local segment starts `dynamic_offset` before the dynamic block and
+        // has `tls_bytes` bytes, as read from the binary; all of it is shared memory.
+        unsafe {
+            let start = attached.dynamic_shared.sub(dynamic_offset);
+            start.write_bytes(POISON, dynamic_offset + shared_bytes);
+            start.add(after).write_bytes(POISON, tls_bytes.saturating_sub(after));
+        }
+    }
+
+    /// Whether the canary is untouched.
+    pub(super) fn canary_holds(&self, attached: &Attached, shared_bytes: usize) -> bool {
+        // SAFETY: the block has DYNAMIC_CAPACITY + CANARY bytes, and no kernel runs.
+        let canary = unsafe {
+            std::slice::from_raw_parts(attached.dynamic_shared.add(shared_bytes), CANARY)
+        };
+        canary.iter().fold(0, |odd, &byte| odd | (byte ^ CANARY_BYTE)) == 0
+    }
+}

@@ -1,0 +1,51 @@
+//! The HIP headers for kernels on the CPU: carried in the program, written where a compiler reads.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use super::super::CompileError;
+use super::cache;
+
+macro_rules! headers {
+    ($($path:literal),* $(,)?) => { [$(($path, include_str!(concat!("include/", $path)))),*] };
+}
+
+const HEADERS: [(&str, &str); 13] = headers![
+    "hip/hip_runtime.h",
+    "hip/hip_fp16.h",
+    "hip/hip_bf16.h",
+    "hip/hip_bfloat16.h",
+    "attnbench/arithmetic16.h",
+    "attnbench/arithmetic16x2.h",
+    "attnbench/atomics.h",
+    "attnbench/device.h",
+    "attnbench/entry.h",
+    "attnbench/math.h",
+    "attnbench/round.h",
+    "attnbench/vector_types.h",
+    "attnbench/wave.h",
+];
+
+/// Hash of all headers, hexadecimal.
+pub(super) static HASH: LazyLock<String> = LazyLock::new(|| {
+    let mut hasher = blake3::Hasher::new();
+    for (path, text) in HEADERS {
+        cache::field(&mut hasher, path.as_bytes());
+        cache::field(&mut hasher, text.as_bytes());
+    }
+    hasher.finalize().to_hex().as_str()[..32].to_owned()
+});
+
+/// The folder that holds the headers in this cache; writes it on first use.
+pub(super) fn materialise(cache_dir: &Path) -> Result<PathBuf, CompileError> {
+    let dir = cache_dir.join(format!("include-{}", *HASH));
+    for (path, text) in HEADERS {
+        let file = dir.join(path);
+        // why: a reader may have deleted or emptied one; a length is enough to see that.
+        if std::fs::metadata(&file).is_ok_and(|m| m.len() == text.len() as u64) {
+            continue;
+        }
+        cache::write_atomically(&file, text.as_bytes())?;
+    }
+    Ok(dir)
+}
