@@ -8,6 +8,7 @@ pub mod judge;
 pub mod kernel;
 pub mod oracle;
 pub mod problem;
+pub mod report;
 
 #[cfg(not(all(target_pointer_width = "64", target_endian = "little")))]
 compile_error!("attnbench needs a 64-bit little-endian machine: element offsets are 64-bit");

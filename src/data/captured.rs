@@ -1,5 +1,9 @@
 //! Captured slices as a source of data: the attended rows of one layer, dense and in f32.
 
+use super::inputs::{Cache, Inputs, Typed};
+use super::slice::{KvSlice, SliceError, Tensor};
+use crate::problem::{Case, Placement};
+
 /// A captured decode step, ready to be cut to other lengths, layouts and types.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Captured {
@@ -24,8 +28,71 @@ pub struct Captured {
 }
 
 impl Captured {
+    /// The slice as data, and the case that it poses as a whole. `None` for a batch, which is not
+    /// re-cut.
+    ///
+    /// # Errors
+    /// [`SliceError`], as [`KvSlice::to_case`].
+    pub fn new(name: &str, slice: &KvSlice) -> Result<Option<(Captured, Case)>, SliceError> {
+        let case = slice.to_case()?;
+        if case.batch() != 1 {
+            return Ok(None);
+        }
+        let inputs = inputs_of(slice, &case)?;
+        let captured = Captured {
+            name: name.to_owned(),
+            num_heads: case.num_heads,
+            num_kv_heads: case.num_kv_heads,
+            head_dim: case.head_dim,
+            head_dim_v: case.head_dim_v,
+            seq_len: case.seq_len(),
+            q: inputs.q.values,
+            k: inputs.k.data.values,
+            v: inputs.v.data.values,
+        };
+        Ok(Some((captured, case)))
+    }
+
     /// Query heads that share a KV head.
     pub fn group(&self) -> usize {
         self.num_heads / self.num_kv_heads
     }
+}
+
+/// The inputs that a slice holds, for its own case ([`KvSlice::to_case`]) or one that differs from
+/// it in nothing but the data's name.
+///
+/// # Errors
+/// [`SliceError`] where the slice's tensors cannot be placed.
+pub fn inputs_of(slice: &KvSlice, case: &Case) -> Result<Inputs, SliceError> {
+    let places = slice.placements()?;
+    // to_case refuses types that cannot be converted, so every element has a value; f64 captures
+    // are rounded to f32 by the case's own type.
+    let value = |t: &Tensor, i: usize| t.get(i).unwrap_or(f64::NAN) as f32;
+    let cache = |t: &Tensor, place: &Placement, dim: usize| {
+        Cache::fill(case, dim, |s, g, rows| {
+            for (n, row) in rows.chunks_exact_mut(dim).enumerate() {
+                for (d, x) in row.iter_mut().enumerate() {
+                    *x = value(t, place.index(s, slice.layer_index(), g, n, d));
+                }
+            }
+        })
+    };
+    let mut q = Vec::with_capacity(case.batch() * case.num_heads * case.head_dim);
+    for s in 0..case.batch() {
+        for h in 0..case.num_heads {
+            q.extend((0..case.head_dim).map(|d| value(&slice.q, places.q.index(s, 0, h, 0, d))));
+        }
+    }
+    let sinks = slice
+        .sinks
+        .as_ref()
+        .filter(|_| case.sinks)
+        .map(|t| (0..case.num_heads).map(|h| value(t, h)).collect());
+    Ok(Inputs {
+        q: Typed::round(case.dtypes.q, q),
+        k: cache(&slice.k, &places.k, case.head_dim),
+        v: cache(&slice.v, &places.v, case.head_dim_v),
+        sinks,
+    })
 }

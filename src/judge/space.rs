@@ -297,19 +297,16 @@ impl Space {
             "large" => 16,
             _ => 6,
         };
-        let mut at = r.below(self.regimes.iter().map(|x| weight(x.family())).sum());
-        let family = self
-            .regimes
-            .iter()
-            .find(|x| match at.checked_sub(weight(x.family())) {
-                Some(rest) => {
-                    at = rest;
-                    false
-                }
-                None => true,
-            })
-            .expect("the weights add up")
-            .family();
+        let families: BTreeSet<&str> = self.regimes.iter().map(Regime::family).collect();
+        let mut at = r.below(families.iter().map(|f| weight(f)).sum());
+        let mut family = "";
+        for f in families {
+            family = f;
+            match at.checked_sub(weight(f)) {
+                Some(rest) => at = rest,
+                None => break,
+            }
+        }
         let members: Vec<&Regime> = self.regimes.iter().filter(|x| x.family() == family).collect();
         members[r.below(members.len())].clone()
     }

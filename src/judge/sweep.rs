@@ -131,12 +131,11 @@ pub struct Report {
     pub runs: usize,
     /// Wall time.
     pub seconds: f64,
-    /// The largest error over its bound among passed cases, and the median and 99.9th percentile of
-    /// each passed case's largest.
+    /// The largest error over its bound among judged cases.
     pub worst_ratio: f64,
-    /// See `worst_ratio`.
+    /// Median over the passed cases of each one's largest error over its bound.
     pub median_ratio: f64,
-    /// See `worst_ratio`.
+    /// The 99.9th percentile of the same.
     pub p999_ratio: f64,
     /// The id of the passed case with the largest ratio.
     pub worst_case: Option<String>,
@@ -150,6 +149,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Why it ended early.
     pub stopped: Option<Stopped>,
+    /// For a single case that the check says nothing about: what it would miss.
+    pub vacuous_why: Option<&'static str>,
 }
 
 impl Report {
@@ -223,7 +224,9 @@ pub fn sweep(
     let trial = trials.first_mut().expect("there is a thread");
     let findings =
         tally.findings(|case, failure| shrink(&cases, trial, case, failure, interrupted));
-    Ok(tally.report(space, findings, stopped, start.elapsed().as_secs_f64()))
+    let missing = tally.coverage.missing(space);
+    let (kernel, seconds) = (space.manifest.name.clone(), start.elapsed().as_secs_f64());
+    Ok(tally.report(kernel, missing, findings, stopped, seconds))
 }
 
 /// What the threads of a sweep share.
@@ -404,7 +407,8 @@ impl Tally {
 
     fn report(
         mut self,
-        space: &Space,
+        kernel: String,
+        missing: Vec<String>,
         findings: Vec<Finding>,
         stopped: Option<Stopped>,
         seconds: f64,
@@ -416,7 +420,6 @@ impl Tally {
         };
         let skipped: usize = self.skipped.values().sum();
         let failed = self.failures.len();
-        let missing = self.coverage.missing(space);
         let drawn = self.passed + failed + skipped + self.vacuous;
         let too_many_skipped = skipped as f64 > SKIPPED_LIMIT * drawn as f64;
         let incomplete = too_many_skipped
@@ -424,7 +427,7 @@ impl Tally {
             || self.passed == 0
             || matches!(stopped, Some(Stopped::TooFewCases | Stopped::Interrupted));
         Report {
-            kernel: space.manifest.name.clone(),
+            kernel,
             verdict: match (failed, incomplete) {
                 (0, false) => Verdict::Pass,
                 (0, true) => Verdict::Incomplete,
@@ -437,7 +440,11 @@ impl Tally {
             vacuous: self.vacuous,
             runs: self.runs,
             seconds,
-            worst_ratio: at(1.0),
+            worst_ratio: self
+                .failures
+                .iter()
+                .filter_map(|(_, f)| f.comparison.as_ref().map(|c| c.ratio))
+                .fold(at(1.0), f64::max),
             median_ratio: at(0.5),
             p999_ratio: at(0.999),
             worst_case: self.ratios.last().map(|(_, case)| case.to_string()),
@@ -446,6 +453,30 @@ impl Tally {
             missing,
             findings,
             stopped,
+            vacuous_why: None,
         }
     }
+}
+
+/// Judges one given case; it is not shrunk, and nothing is missing.
+///
+/// # Errors
+/// [`TrialError`]: the case could not be judged.
+pub fn judge_one(trial: &mut Trial, case: &Case) -> Result<Report, TrialError> {
+    let start = Instant::now();
+    let outcome = trial.judge(case)?;
+    let mut tally = Tally::default();
+    let mut vacuous_why = None;
+    tally.add(match outcome {
+        Outcome::Passed(p) => Judged::Passed(case.clone(), p.ratio, p.runs),
+        Outcome::Failed(failure) => Judged::Failed(case.clone(), failure),
+        Outcome::Vacuous(why) => {
+            vacuous_why = Some(why);
+            Judged::Vacuous
+        }
+    });
+    let findings = tally.findings(|case, failure| (case, failure, 0));
+    let name = trial.manifest().name.clone();
+    let seconds = start.elapsed().as_secs_f64();
+    Ok(Report { vacuous_why, ..tally.report(name, Vec::new(), findings, None, seconds) })
 }

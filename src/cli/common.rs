@@ -1,0 +1,140 @@
+//! What several commands share: devices, kernels, captured slices, JSON output.
+
+use anyhow::{Context, Result, bail};
+use attnbench::data::captured::Captured;
+use attnbench::data::golden;
+use attnbench::data::slice::KvSlice;
+use attnbench::device::cpu::{CpuConfig, CpuDevice};
+use attnbench::device::{CompileError, Device};
+use attnbench::kernel::{Manifest, Registry, Stage};
+use attnbench::problem::Case;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The CPU device, of which each thread gets its own.
+pub struct Cpu(Mutex<CpuDevice>);
+
+impl Cpu {
+    /// Opens the device that `--device` names.
+    pub fn open(name: &str) -> Result<Cpu> {
+        match name {
+            "auto" | "cpu" => Ok(Cpu(Mutex::new(CpuDevice::new(CpuConfig::from_env())?))),
+            other if other.starts_with("hip") || other.starts_with("cuda") => bail!(
+                "--device {other}: kernels do not run on GPUs yet in this version; use --device cpu"
+            ),
+            other => bail!("--device {other}: no such device; use auto or cpu"),
+        }
+    }
+
+    /// A name for reports.
+    pub fn describe(&self) -> String {
+        self.first().describe()
+    }
+
+    /// A device for one more thread.
+    pub fn another(&self) -> Box<dyn Device> {
+        Box::new(self.first().sibling())
+    }
+
+    fn first(&self) -> MutexGuard<'_, CpuDevice> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The registry of kernels; built-in sources are written to the cache folder.
+pub fn registry() -> Result<Registry> {
+    Ok(Registry::new(CpuConfig::from_env().cache_dir)?)
+}
+
+/// A kernel that can be swept: its manifest, checked for what this version drives.
+pub fn drivable(registry: &Registry, name: &str) -> Result<Manifest> {
+    let mut manifest = registry.find(name)?;
+    manifest.judged()?;
+    if manifest.stage != Stage::Decode {
+        bail!(
+            "{}: stage `{}` is read but not driven yet in this version; only `decode` is",
+            manifest.file.display(),
+            manifest.stage
+        );
+    }
+    if let attnbench::kernel::Code::Object(file) = &manifest.code {
+        bail!(
+            "{}: the code object {} runs on a GPU only, and this version has no GPU device yet",
+            manifest.file.display(),
+            file.display()
+        );
+    }
+    // What is described but not driven yet is left out of the draw, and said.
+    let all = manifest.supports.dtypes.clone();
+    manifest.supports.dtypes.retain(|d| d.q.is_driven() && d.kv.is_driven() && d.out.is_driven());
+    for layouts in [&mut manifest.layouts.k, &mut manifest.layouts.v] {
+        layouts.retain(|l| l.axes().is_ok());
+    }
+    if manifest.supports.dtypes.is_empty()
+        || manifest.layouts.k.is_empty()
+        || manifest.layouts.v.is_empty()
+    {
+        let list: Vec<String> = all.iter().map(ToString::to_string).collect();
+        bail!(
+            "{}: nothing of what it supports is driven yet (dtypes {}; plain layouts over S L H N D \
+             and f32, f16, bf16 are)",
+            manifest.file.display(),
+            list.join(", ")
+        );
+    }
+    Ok(manifest)
+}
+
+/// Captured slices with the case that each is as a whole: a folder's, or the embedded ones.
+pub fn captured(folder: Option<&Path>) -> Result<Vec<(Captured, Case)>> {
+    let own: Vec<(String, KvSlice)>;
+    let slices: Vec<(&str, &KvSlice)> = match folder {
+        Some(folder) => {
+            own = golden::load_dir(folder)?;
+            own.iter().map(|(name, slice)| (name.as_str(), slice)).collect()
+        }
+        None => golden::embedded().iter().map(|(name, slice)| (*name, slice)).collect(),
+    };
+    let mut captured = Vec::new();
+    for (name, slice) in slices {
+        for warning in slice.warnings() {
+            eprintln!("warning: {name}: {warning}");
+        }
+        match Captured::new(name, slice)? {
+            Some(pair) => captured.push(pair),
+            None => eprintln!("warning: {name}: a batch is not re-cut; left out of the sweep"),
+        }
+    }
+    Ok(captured)
+}
+
+/// Whether `--json -` took standard output.
+pub fn json_on_stdout(json: Option<&Path>) -> bool {
+    json.is_some_and(|path| path == Path::new("-"))
+}
+
+/// Writes a JSON document to a file, or to standard output for `-`.
+pub fn write_json(path: &Path, document: &serde_json::Value) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(document).context("a result as JSON")?;
+    text.push('\n');
+    if path == Path::new("-") {
+        return print(&text);
+    }
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Prints to standard output. A reader that went away (`| head`) is no error.
+pub fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(e).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an error means that there is no compiler or no cache at all: no kernel can run.
+pub fn is_fatal(error: &CompileError) -> bool {
+    matches!(error, CompileError::NoCompiler(_) | CompileError::Io { .. })
+}

@@ -1,0 +1,94 @@
+//! `attnbench replay`.
+
+use super::Found;
+use super::common::{Cpu, captured, drivable, json_on_stdout, print, registry, write_json};
+use super::sweep::parse_time;
+use anyhow::{Result, bail};
+use attnbench::judge::replay::load;
+use attnbench::judge::trial::{Outcome, Trial};
+use attnbench::report::json::{REPLAY_FORMAT, SavedFailure, case_fields, failure};
+use attnbench::report::table;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Arguments of `replay`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A case that a sweep saved, or a captured slice
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The kernel, where the file names none, or another than it names
+    #[arg(long, value_name = "KERNEL|MANIFEST.toml")]
+    kernel: Option<String>,
+    /// Where to run: auto or cpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Time limit of one run of the kernel
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
+    time_limit: Duration,
+    /// Write the result as JSON to a file, or to standard output for -
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Found> {
+    let mut recorded = load(&args.file)?;
+    let Some(kernel) = args.kernel.clone().or_else(|| recorded.kernel.clone()) else {
+        bail!("{} names no kernel; give one with --kernel", args.file.display());
+    };
+    let manifest = Arc::new(drivable(&registry()?, &kernel)?);
+    for (name, value) in manifest.default_params() {
+        recorded.case.params.entry(name).or_insert(value);
+    }
+    manifest.supports(&recorded.case)?;
+    let device = Cpu::open(&args.device)?;
+    let slices = Arc::new(captured(None)?.into_iter().map(|(c, _)| c).collect());
+    let mut trial = Trial::new(Arc::clone(&manifest), slices, device.another(), args.time_limit);
+    let replayed = recorded.replay(&mut trial)?;
+
+    let case = &recorded.case;
+    let (verdict, found) = match &replayed.outcome {
+        Outcome::Passed(_) => ("pass", Found::Nothing),
+        Outcome::Failed(_) => ("fail", Found::Fault),
+        Outcome::Vacuous(_) => ("vacuous", Found::Fault),
+    };
+    if let Some(path) = &args.json {
+        let fields = match &replayed.outcome {
+            Outcome::Failed(f) => Value::Object(failure(case, f, &SavedFailure::default())),
+            _ => Value::Null,
+        };
+        let document = json!({
+            "format": REPLAY_FORMAT, "device": device.describe(), "kernel": manifest.name,
+            "file": args.file.display().to_string(), "verdict": verdict, "case": case_fields(case),
+            "id": case.to_string(), "same_bits": replayed.same_bits, "failure": fields,
+        });
+        write_json(path, &document)?;
+    }
+    if !json_on_stdout(args.json.as_deref()) {
+        let text = match &replayed.outcome {
+            Outcome::Passed(p) => format!(
+                "PASS: largest error {} of its bound over {} runs\n",
+                table::ratio(p.ratio, true),
+                p.runs
+            ),
+            Outcome::Vacuous(what) => {
+                format!("VACUOUS: the check would not see {what} on this case\n")
+            }
+            Outcome::Failed(f) => {
+                let bits = match replayed.same_bits {
+                    Some(true) => "  bits    the same as saved\n",
+                    Some(false) => {
+                        "  bits    not the same as saved: the kernel, the compiler or the device changed\n"
+                    }
+                    None => "",
+                };
+                format!("  what    {}\n{bits}FAIL: {}\n", f.detail, f.property)
+            }
+        };
+        print(&format!("{} on {}\n  case    {case}\n{text}", manifest.name, device.describe()))?;
+    }
+    Ok(found)
+}

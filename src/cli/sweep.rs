@@ -1,0 +1,414 @@
+//! `attnbench sweep`.
+
+use super::Found;
+use super::common::{
+    Cpu, captured, drivable, is_fatal, json_on_stdout, print, registry, write_json,
+};
+use anyhow::{Context, Result, bail};
+use attnbench::data::captured::Captured;
+use attnbench::data::regimes::generate;
+use attnbench::judge::replay::save;
+use attnbench::judge::space::{Filter, Space};
+use attnbench::judge::sweep::{Options, Report, Verdict, judge_one, sweep};
+use attnbench::judge::trial::{Trial, TrialError, arithmetic};
+use attnbench::kernel::Manifest;
+use attnbench::oracle::explain_element;
+use attnbench::problem::{Case, DTypes};
+use attnbench::report::json::{self, KernelResult, SavedFailure};
+use attnbench::report::table;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Arguments of `sweep`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Built-in kernels by name, or paths of manifests; all built-in ones where none is given
+    #[arg(value_name = "KERNEL|MANIFEST.toml")]
+    kernels: Vec<String>,
+    /// Where to run: auto or cpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Lanes of a wave: 32, 64 or both
+    #[arg(long, default_value = "both", value_parser = ["32", "64", "both"])]
+    wave: String,
+    /// Cases to judge for each kernel, over all wave sizes
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    cases: u64,
+    /// Seed of the cases, their data and the thread orders
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Judge part I of N only, I from 1
+    #[arg(long, value_name = "I/N", default_value = "1/1", value_parser = parse_shard)]
+    shard: (usize, usize),
+    /// Folder for failing cases
+    #[arg(long, value_name = "DIR", default_value = "attnbench-failures")]
+    save: PathBuf,
+    /// Judge this one case
+    #[arg(long, value_name = "ID")]
+    case: Option<String>,
+    /// Only this type of the cache (f16), or these of q, cache and out (f16/f16/f32)
+    #[arg(long)]
+    dtype: Option<DTypes>,
+    /// Only sequences of these lengths
+    #[arg(long, value_name = "A..B", value_parser = parse_range)]
+    seq_len: Option<(usize, usize)>,
+    /// Only head vectors of these sizes
+    #[arg(long, value_name = "A..B", value_parser = parse_range)]
+    head_dim: Option<(usize, usize)>,
+    /// Only this data regime or family of them (gauss, onehot, onehot:last, slice, …)
+    #[arg(long)]
+    regime: Option<String>,
+    /// Captured slices to sweep with, instead of the built-in ones
+    #[arg(long, value_name = "DIR")]
+    slices: Option<PathBuf>,
+    /// Begin no new case after this time (90, 90s, 10m, 2h)
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    max_time: Option<Duration>,
+    /// Begin no new case after the first failure
+    #[arg(long)]
+    fail_fast: bool,
+    /// Time limit of one run of a kernel
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
+    time_limit: Duration,
+    /// Threads, each with a worker process (default: one a core)
+    #[arg(long, short = 'j')]
+    jobs: Option<usize>,
+    /// With --case: print each term of the error bound at batch b, head h, element d
+    #[arg(long, value_name = "b,h,d", requires = "case", value_parser = parse_element)]
+    explain_bound: Option<(usize, usize, usize)>,
+    /// Write the result as JSON to a file, or to standard output for -
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+}
+
+fn parse_shard(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((i, n)) if (1..=n).contains(&i) => Ok((i, n)),
+        _ => Err("write I/N with 1 <= I <= N, such as 2/4".into()),
+    }
+}
+
+fn parse_range(text: &str) -> Result<(usize, usize), String> {
+    let number = |t: &str| t.trim_start_matches('=').parse::<usize>().ok();
+    let range = match text.split_once("..") {
+        Some((a, b)) => number(a).zip(number(b)),
+        None => number(text).map(|n| (n, n)),
+    };
+    match range {
+        Some((a, b)) if a <= b => Ok((a, b)),
+        _ => Err("write A..B with A <= B (both included), or one number".into()),
+    }
+}
+
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("write seconds, or a number with ms, s, m or h".into()),
+    };
+    let seconds = digits.parse::<f64>().ok().map(|x| x * unit);
+    match seconds.filter(|s| *s > 0.0 && *s < 1e9) {
+        Some(s) => Ok(Duration::from_secs_f64(s)),
+        None => Err("write a positive time, such as 90, 90s, 10m or 2h".into()),
+    }
+}
+
+fn parse_element(text: &str) -> Result<(usize, usize, usize), String> {
+    let numbers: Option<Vec<usize>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
+    match numbers.as_deref() {
+        Some([b, h, d]) => Ok((*b, *h, *d)),
+        _ => Err("write three numbers: batch, head, element, such as 0,3,17".into()),
+    }
+}
+
+/// One kernel's result.
+enum Outcome {
+    Swept(Box<Report>, Vec<SavedFailure>),
+    Error(String, String),
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Found> {
+    let registry = registry()?;
+    let names: Vec<String> = match &args.kernels[..] {
+        [] => registry.names().map(str::to_owned).collect(),
+        given => given.to_vec(),
+    };
+    // A wrong name or manifest is said before any work.
+    let kernels: Vec<(String, Manifest)> = names
+        .into_iter()
+        .map(|name| drivable(&registry, &name).map(|m| (name, m)))
+        .collect::<Result<_>>()?;
+    let captured = captured(args.slices.as_deref())?;
+    let case: Option<Case> = args.case.as_deref().map(str::parse).transpose()?;
+    if let Some((case, element)) = case.as_ref().zip(args.explain_bound) {
+        return explain(&kernels, case, &captured, element);
+    }
+    let device = Cpu::open(&args.device)?;
+    let quiet = json_on_stdout(args.json.as_deref());
+    if !quiet {
+        let auto =
+            if args.device == "auto" { " (auto: the GPU devices are not there yet)" } else { "" };
+        print(&format!("device {}{auto}, seed {}\n", device.describe(), args.seed))?;
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    on_interrupt(&interrupted)?;
+
+    let start = Instant::now();
+    let mut outcomes = Vec::new();
+    for (name, manifest) in &kernels {
+        let deadline = args.max_time.map(|t| start + t);
+        let bench = Bench { args, manifest, device: &device, captured: &captured, deadline };
+        match bench.sweep(case.as_ref(), &interrupted) {
+            Ok(report) => {
+                let saved = save_findings(args, name, manifest, &report);
+                outcomes.push(Outcome::Swept(Box::new(report), saved));
+            }
+            Err(error) => {
+                let fatal = error
+                    .downcast_ref()
+                    .is_some_and(|e| matches!(e, TrialError::Compile(e) if is_fatal(e)));
+                if kernels.len() == 1 || fatal {
+                    return Err(error);
+                }
+                // The other kernels are swept all the same.
+                eprintln!("error: {name}: {error:#}");
+                outcomes.push(Outcome::Error(manifest.name.clone(), format!("{error:#}")));
+            }
+        }
+    }
+    if let Some(path) = &args.json {
+        let results: Vec<KernelResult<'_>> = outcomes
+            .iter()
+            .map(|o| match o {
+                Outcome::Swept(report, saved) => KernelResult::Swept(report, saved.clone()),
+                Outcome::Error(name, error) => KernelResult::Error(name, error.clone()),
+            })
+            .collect();
+        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        write_json(path, &json::sweep(&device.describe(), args.seed, &command, &results))?;
+    }
+    if !quiet {
+        print(&describe(args, &outcomes, start.elapsed()))?;
+    }
+    Ok(found(&outcomes))
+}
+
+/// What a sweep of one kernel needs.
+struct Bench<'a> {
+    args: &'a Args,
+    manifest: &'a Manifest,
+    device: &'a Cpu,
+    captured: &'a [(Captured, Case)],
+    deadline: Option<Instant>,
+}
+
+impl Bench<'_> {
+    fn sweep(&self, case: Option<&Case>, interrupted: &AtomicBool) -> Result<Report> {
+        let args = self.args;
+        let waves = match args.wave.as_str() {
+            "32" => vec![32],
+            "64" => vec![64],
+            _ => vec![32, 64],
+        };
+        let slices: Arc<Vec<Captured>> =
+            Arc::new(self.captured.iter().map(|(c, _)| c.clone()).collect());
+        let manifest = Arc::new(self.manifest.clone());
+        let make = || {
+            let device = self.device.another();
+            Ok(Trial::new(Arc::clone(&manifest), Arc::clone(&slices), device, args.time_limit))
+        };
+        if let Some(case) = case {
+            let mut case = case.clone();
+            for (name, value) in self.manifest.default_params() {
+                case.params.entry(name).or_insert(value);
+            }
+            self.manifest.supports(&case)?;
+            return Ok(judge_one(&mut make()?, &case)?);
+        }
+        let filter = Filter {
+            dtype: args.dtype,
+            seq_len: args.seq_len,
+            head_dim: args.head_dim,
+            regime: args.regime.clone(),
+            waves,
+        };
+        let space = Space::new(self.manifest, &filter, self.captured)?;
+        let options = Options {
+            seed: args.seed,
+            cases: usize::try_from(args.cases).context("--cases")?,
+            shard: (args.shard.0 - 1, args.shard.1),
+            deadline: self.deadline,
+            fail_fast: args.fail_fast,
+            time_limit: args.time_limit,
+        };
+        let threads = args.jobs.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
+        let bar = progress(&self.manifest.name, args.cases);
+        let report = sweep(&space, &options, threads, &make, interrupted, &|judged, failed| {
+            bar.set_position(judged as u64);
+            if failed > 0 {
+                bar.set_message(format!("{failed} failed"));
+            }
+        });
+        bar.finish_and_clear();
+        Ok(report?)
+    }
+}
+
+/// A progress bar on standard error; hidden where that is no terminal.
+fn progress(kernel: &str, cases: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(cases), ProgressDrawTarget::stderr_with_hz(10));
+    let style = "{prefix} {bar:40} {pos}/{len} cases, {per_sec}, {eta} left {msg}";
+    bar.set_style(
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    bar.set_prefix(kernel.to_owned());
+    bar
+}
+
+/// The first Ctrl-C ends the sweep and keeps what was found; the second ends the program.
+fn on_interrupt(interrupted: &Arc<AtomicBool>) -> Result<()> {
+    let flag = Arc::clone(interrupted);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(2);
+        }
+        eprintln!("interrupted: finishing with what was found (again to end at once)");
+    })
+    .context("cannot watch for Ctrl-C")
+}
+
+fn save_findings(
+    args: &Args,
+    name: &str,
+    manifest: &Manifest,
+    report: &Report,
+) -> Vec<SavedFailure> {
+    let program = std::env::args().next().unwrap_or_else(|| "attnbench".into());
+    let one = |finding| match save(&args.save, name, manifest, finding) {
+        Ok(path) => {
+            let path = path.display().to_string();
+            SavedFailure {
+                replay: Some(format!("{program} replay {}", quote(&path))),
+                path: Some(path),
+            }
+        }
+        Err(error) => {
+            eprintln!("error: a failing case of {} is not saved: {error}", manifest.name);
+            SavedFailure {
+                path: None,
+                replay: Some(format!(
+                    "{program} sweep {} --case {}",
+                    quote(name),
+                    quote(&finding.case.to_string())
+                )),
+            }
+        }
+    };
+    report.findings.iter().map(one).collect()
+}
+
+/// A word for a shell.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:@,".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn explain(
+    kernels: &[(String, Manifest)],
+    case: &Case,
+    captured: &[(Captured, Case)],
+    (b, h, d): (usize, usize, usize),
+) -> Result<Found> {
+    for (what, value, limit) in
+        [("batch", b, case.batch()), ("head", h, case.num_heads), ("element", d, case.head_dim_v)]
+    {
+        if value >= limit {
+            bail!("--explain-bound: {what} {value} of a case that has {limit}; count from 0");
+        }
+    }
+    let slices: Vec<Captured> = captured.iter().map(|(c, _)| c.clone()).collect();
+    let inputs = generate(case, &slices)?;
+    for (_, manifest) in kernels {
+        let promised = arithmetic(manifest, case);
+        let (want, bound, terms) = explain_element(case, &inputs, &promised, (b, h, d));
+        print(&format!(
+            "{}: error bound of out[{b}, {h}, {d}] in {case}\n{}\n",
+            manifest.name,
+            table::bound_terms(want, bound, &terms)
+        ))?;
+    }
+    Ok(Found::Nothing)
+}
+
+fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
+    let mut text = String::new();
+    let reports: Vec<&Report> = outcomes
+        .iter()
+        .filter_map(|o| match o {
+            Outcome::Swept(report, _) => Some(&**report),
+            Outcome::Error(..) => None,
+        })
+        .collect();
+    if args.case.is_none() {
+        for r in &reports {
+            text += &format!("\n{} drew\n{}", r.kernel, table::drawn(&r.coverage));
+            text += &format!("  in all: {}\n", table::shares(&r.coverage));
+        }
+    }
+    text += &format!("\n{}\n", table::summary(&reports));
+    for outcome in outcomes {
+        let Outcome::Swept(r, saved) = outcome else { continue };
+        text += &table::findings(r, saved);
+        for (why, count) in &r.skipped_why {
+            text += &format!("{}: skipped {count} times: {why}\n", r.kernel);
+        }
+        if !r.missing.is_empty() {
+            text += &format!("{}: never exercised: {}\n", r.kernel, r.missing.join(", "));
+        }
+        if let Some(stopped) = r.stopped {
+            text += &format!("{}: {}\n", r.kernel, stopped.reason());
+        }
+        if let Some(why) = &r.vacuous_why {
+            text += &format!("{}: the check would not see {why} on this case\n", r.kernel);
+        }
+    }
+    let verdict = match found(outcomes) {
+        Found::Nothing => "PASS",
+        Found::Fault if reports.iter().any(|r| r.verdict == Verdict::Fail) => "FAIL",
+        Found::Fault => "INCOMPLETE",
+        Found::Trouble => "ERROR",
+    };
+    let cases: usize = reports.iter().map(|r| r.cases()).sum();
+    let failed: usize = reports.iter().map(|r| r.failed).sum();
+    text + &format!(
+        "{verdict}: {} kernels, {cases} cases, {failed} failed, seed {}, {:.1} s\n",
+        outcomes.len(),
+        args.seed,
+        elapsed.as_secs_f64()
+    )
+}
+
+fn found(outcomes: &[Outcome]) -> Found {
+    let fault = |o: &Outcome| matches!(o, Outcome::Swept(r, _) if r.verdict != Verdict::Pass);
+    if outcomes.iter().any(fault) {
+        Found::Fault
+    } else if outcomes.iter().any(|o| matches!(o, Outcome::Error(..))) {
+        Found::Trouble
+    } else {
+        Found::Nothing
+    }
+}

@@ -1,0 +1,150 @@
+//! Failing cases as files: saved as kv-slices, run again to the same bits.
+
+use super::sweep::Finding;
+use super::trial::{Failure, Outcome, Trial, TrialError};
+use crate::data::captured::inputs_of;
+use crate::data::slice::{KvSlice, Promises, Saved, SliceError};
+use crate::kernel::Manifest;
+use crate::problem::{Case, CaseError, Regime};
+use std::path::{Path, PathBuf};
+
+/// Metadata key, ours beside the contract's: the poison of the failing run.
+const POISON: &str = "poison";
+/// Metadata key, ours: what failed, in words.
+const DETAIL: &str = "detail";
+
+/// Saves a finding in `folder` as a kv-slice. `kernel` is how `replay` finds the kernel again: a
+/// built-in name or the path of a manifest.
+///
+/// # Errors
+/// [`SliceError`]: the folder cannot be written, or the case cannot be saved.
+pub fn save(
+    folder: &Path,
+    kernel: &str,
+    manifest: &Manifest,
+    finding: &Finding,
+) -> Result<PathBuf, SliceError> {
+    let Finding { case, failure, .. } = finding;
+    let id = case.to_string();
+    let hash = blake3::hash(id.as_bytes()).to_hex();
+    let name = format!("{}-{}-{}", manifest.name, failure.property.replace('/', "-"), &hash[..8]);
+    let n = &manifest.numerics;
+    let b = &failure.buffers;
+    let mut slice = KvSlice::from_case(
+        &name,
+        &Saved {
+            case,
+            kernel,
+            property: failure.property,
+            q: &b.q,
+            k: &b.k,
+            v: &b.v,
+            out: &b.out,
+            lse: b.lse.as_deref(),
+            sinks: b.sinks.as_deref(),
+            promises: Some(Promises {
+                accumulate: n.accumulate,
+                probs: n.probs,
+                exp_ulp: n.exp_ulp,
+            }),
+        },
+    )?;
+    slice.extra.insert(POISON.into(), failure.poisons.to_string());
+    slice.extra.insert(DETAIL.into(), failure.detail.clone());
+    let path = folder.join(format!("{}.safetensors", slice.name));
+    slice.write(&path)?;
+    Ok(path)
+}
+
+/// A kv-slice ready to be run again.
+pub struct Recorded {
+    /// The file's contents.
+    pub slice: KvSlice,
+    /// The case: as saved, or for a capture as the slice poses it.
+    pub case: Case,
+    /// The kernel that it was saved for, if any.
+    pub kernel: Option<String>,
+}
+
+/// Why a file cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The file is no valid slice.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
+    /// The case id in it cannot be read.
+    #[error("{file}: {source}")]
+    Case {
+        /// The file.
+        file: String,
+        /// What is wrong with the id.
+        source: CaseError,
+    },
+}
+
+/// Reads a saved case, or a capture.
+///
+/// # Errors
+/// [`ReplayError`].
+pub fn load(path: &Path) -> Result<Recorded, ReplayError> {
+    let slice = KvSlice::read(path)?;
+    let posed = slice.to_case()?;
+    let case = match &slice.case {
+        None => posed,
+        Some(id) => id
+            .parse()
+            .map_err(|source| ReplayError::Case { file: path.display().to_string(), source })?,
+    };
+    Ok(Recorded { kernel: slice.kernel.clone(), case, slice })
+}
+
+/// What a replay showed.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The outcome of the case now.
+    pub outcome: Outcome,
+    /// Whether the failing run left the same bits as the saved one; `None` where there is nothing
+    /// to compare (a capture, or a run without an output).
+    pub same_bits: Option<bool>,
+}
+
+impl Recorded {
+    /// Runs the case again on the file's own tensors.
+    ///
+    /// # Errors
+    /// [`TrialError`] where it cannot be run, [`SliceError`] where its tensors cannot be read.
+    pub fn replay(&self, trial: &mut Trial) -> Result<Replayed, ReplayFailure> {
+        let inputs = inputs_of(&self.slice, &self.case)?;
+        let outcome = trial.judge_inputs(&self.case, &inputs)?;
+        let same_bits = match &outcome {
+            Outcome::Failed(failure) if self.slice.case.is_some() => self.same_bits(failure),
+            _ => None,
+        };
+        Ok(Replayed { outcome, same_bits })
+    }
+
+    fn same_bits(&self, failure: &Failure) -> Option<bool> {
+        let has_output = failure.comparison.is_some();
+        let saved = &self.slice.out.bytes;
+        let now = &failure.buffers.out;
+        has_output.then(|| now.len() >= saved.len() && now[..saved.len()] == saved[..])
+    }
+
+    /// Whether the data are a capture's rather than a regime's.
+    pub fn is_capture(&self) -> bool {
+        matches!(self.case.regime, Regime::Slice(_)) && self.slice.case.is_none()
+    }
+}
+
+/// Why a replay has no outcome.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayFailure {
+    /// The case could not be run.
+    #[error(transparent)]
+    Trial(#[from] TrialError),
+    /// The file's tensors cannot be read.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
+}

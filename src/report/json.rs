@@ -1,0 +1,158 @@
+//! The JSON documents of the commands. Their keys are contracts: add, never change.
+
+use crate::judge::compare::Comparison;
+use crate::judge::coverage::Coverage;
+use crate::judge::sweep::{Report, Verdict};
+use crate::judge::trial::Failure;
+use crate::problem::Case;
+use serde_json::{Map, Value, json};
+
+/// Version of the sweep document.
+pub const SWEEP_FORMAT: &str = "attnbench-sweep/1";
+/// Version of the replay document.
+pub const REPLAY_FORMAT: &str = "attnbench-replay/1";
+
+/// What a sweep came to for one kernel.
+pub enum KernelResult<'a> {
+    /// It was swept.
+    Swept(&'a Report, Vec<SavedFailure>),
+    /// It could not be: its name, and why.
+    Error(&'a str, String),
+}
+
+/// Where a finding was saved, and the line that replays it.
+#[derive(Debug, Clone, Default)]
+pub struct SavedFailure {
+    /// The path of the kv-slice; `None` where it could not be written.
+    pub path: Option<String>,
+    /// The command line.
+    pub replay: Option<String>,
+}
+
+/// A number under `key`: `null` with `"nonfinite": true` beside it where it is not finite.
+fn put_number(object: &mut Map<String, Value>, key: &str, x: f64) {
+    if x.is_finite() {
+        object.insert(key.into(), json!(x));
+    } else {
+        object.insert(key.into(), Value::Null);
+        object.insert("nonfinite".into(), json!(true));
+    }
+}
+
+/// The verdict's word.
+pub fn verdict(v: Verdict) -> &'static str {
+    match v {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
+        Verdict::Incomplete => "incomplete",
+    }
+}
+
+/// The sweep document: one entry a kernel, in the order asked for.
+pub fn sweep(device: &str, seed: u64, command: &str, kernels: &[KernelResult<'_>]) -> Value {
+    json!({
+        "format": SWEEP_FORMAT,
+        "version": env!("CARGO_PKG_VERSION"),
+        "command": command,
+        "device": device,
+        "seed": seed,
+        "kernels": kernels.iter().map(kernel).collect::<Vec<_>>(),
+    })
+}
+
+fn kernel(result: &KernelResult<'_>) -> Value {
+    let (report, saved) = match result {
+        KernelResult::Swept(report, saved) => (report, saved),
+        KernelResult::Error(name, error) => {
+            return json!({
+                "name": name, "verdict": "incomplete", "error": error, "cases": 0, "passed": 0,
+                "failed": 0, "skipped": 0, "vacuous": 0, "seconds": 0.0, "worst_ratio": 0.0,
+                "by_wave": {}, "drawn": {}, "failures": [],
+            });
+        }
+    };
+    let mut k = Map::new();
+    k.insert("name".into(), json!(report.kernel));
+    k.insert("verdict".into(), json!(verdict(report.verdict)));
+    k.insert("cases".into(), json!(report.cases()));
+    k.insert("passed".into(), json!(report.passed));
+    k.insert("failed".into(), json!(report.failed));
+    k.insert("skipped".into(), json!(report.skipped));
+    k.insert("vacuous".into(), json!(report.vacuous));
+    k.insert("runs".into(), json!(report.runs));
+    k.insert("seconds".into(), json!(report.seconds));
+    put_number(&mut k, "worst_ratio", report.worst_ratio);
+    k.insert("median_ratio".into(), json!(report.median_ratio));
+    k.insert("p999_ratio".into(), json!(report.p999_ratio));
+    k.insert("worst_case".into(), json!(report.worst_case));
+    let by_wave: Map<String, Value> = report
+        .by_wave
+        .iter()
+        .map(|(wave, c)| {
+            let cases = c.passed + c.failed;
+            (wave.to_string(), json!({"cases": cases, "passed": c.passed, "failed": c.failed}))
+        })
+        .collect();
+    k.insert("by_wave".into(), Value::Object(by_wave));
+    k.insert("drawn".into(), drawn(&report.coverage));
+    k.insert("missing".into(), json!(report.missing));
+    k.insert("skipped_why".into(), json!(report.skipped_why));
+    k.insert("stopped".into(), json!(report.stopped.map(|s| s.reason())));
+    let failures = report.findings.iter().zip(saved).map(|(finding, saved)| {
+        let mut f = failure(&finding.case, &finding.failure, saved);
+        f.insert("count".into(), json!(finding.count));
+        f.insert("original".into(), json!(finding.original.to_string()));
+        f.insert("others".into(), json!(finding.others));
+        Value::Object(f)
+    });
+    k.insert("failures".into(), failures.collect());
+    Value::Object(k)
+}
+
+fn drawn(coverage: &Coverage) -> Value {
+    json!(coverage.axes)
+}
+
+/// A failing case: what failed, where, and how to run it again.
+pub fn failure(case: &Case, failure: &Failure, saved: &SavedFailure) -> Map<String, Value> {
+    let mut f = Map::new();
+    f.insert("property".into(), json!(failure.property));
+    f.insert("case".into(), case_fields(case));
+    f.insert("id".into(), json!(case.to_string()));
+    match &failure.comparison {
+        Some(c) => measures(&mut f, c),
+        None => {
+            for key in ["ratio", "max_abs", "mae", "where"] {
+                f.insert(key.into(), Value::Null);
+            }
+        }
+    }
+    f.insert("detail".into(), json!(failure.detail));
+    f.insert("poison".into(), json!(failure.poisons.to_string()));
+    f.insert("order_seed".into(), json!(failure.order_seed));
+    f.insert("diagnosis".into(), Value::Null);
+    f.insert("saved".into(), json!(saved.path));
+    f.insert("replay".into(), json!(saved.replay));
+    f
+}
+
+fn measures(f: &mut Map<String, Value>, c: &Comparison) {
+    put_number(f, "ratio", c.ratio);
+    put_number(f, "max_abs", c.max_abs);
+    put_number(f, "mae", c.mae);
+    f.insert("where".into(), json!({"batch": c.at.batch, "head": c.at.head, "d": c.at.d}));
+    f.insert("wrong_elements".into(), json!(c.wrong));
+}
+
+/// A case, field by field.
+pub fn case_fields(c: &Case) -> Value {
+    json!({
+        "batch": c.batch(), "num_heads": c.num_heads, "num_kv_heads": c.num_kv_heads,
+        "head_dim": c.head_dim, "head_dim_v": c.head_dim_v, "seq_lens": c.seq_lens,
+        "capacity": c.capacity, "window_len": c.window_len, "softcap": c.softcap,
+        "sinks": c.sinks, "scale": c.scale, "dtype": c.dtypes.to_string(),
+        "k": c.k.to_string(), "v": c.v.to_string(), "q": c.q.to_string(),
+        "out": c.out.to_string(), "layers": c.layers, "layer": c.layer, "params": c.params,
+        "wave": c.wave, "data": c.regime.to_string(), "seed": c.seed, "order_seed": c.order_seed,
+    })
+}

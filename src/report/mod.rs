@@ -1,0 +1,4 @@
+//! Results for people (tables) and for programs (JSON). Nothing here judges.
+
+pub mod json;
+pub mod table;

@@ -1,0 +1,173 @@
+//! Tables and paragraphs for a terminal. The verdict comes last.
+
+use super::json::SavedFailure;
+use crate::judge::coverage::Coverage;
+use crate::judge::sweep::{Report, Verdict};
+use crate::oracle::Term;
+use comfy_table::{CellAlignment, Table, presets};
+use std::fmt::Write;
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(header.iter().copied());
+    table
+}
+
+/// Aligns every column but the first `text` ones to the right: numbers.
+fn align_numbers(table: &mut Table, text: usize) {
+    for column in table.column_iter_mut().skip(text) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+/// A ratio with three significant digits; `-` where nothing was judged.
+pub fn ratio(x: f64, judged: bool) -> String {
+    match (judged, x.is_finite()) {
+        (false, _) => "-".into(),
+        (_, false) => "inf".into(),
+        _ if x >= 100.0 => format!("{x:.1e}"),
+        _ => format!("{x:.3}"),
+    }
+}
+
+/// The verdict in capitals.
+pub fn verdict(v: Verdict) -> &'static str {
+    match v {
+        Verdict::Pass => "PASS",
+        Verdict::Fail => "FAIL",
+        Verdict::Incomplete => "INCOMPLETE",
+    }
+}
+
+/// One line a kernel.
+pub fn summary(reports: &[&Report]) -> String {
+    let mut t = table(&[
+        "kernel",
+        "verdict",
+        "cases",
+        "wave 32",
+        "wave 64",
+        "failed",
+        "skipped",
+        "vacuous",
+        "err/bound median",
+        "99.9 %",
+        "worst",
+        "cases/s",
+        "runs/s",
+    ]);
+    for r in reports {
+        let wave =
+            |w: u32| r.by_wave.get(&w).map_or("-".into(), |c| (c.passed + c.failed).to_string());
+        let rate = |n: usize| format!("{:.0}", n as f64 / r.seconds.max(1e-9));
+        t.add_row([
+            r.kernel.clone(),
+            verdict(r.verdict).into(),
+            r.cases().to_string(),
+            wave(32),
+            wave(64),
+            r.failed.to_string(),
+            r.skipped.to_string(),
+            r.vacuous.to_string(),
+            ratio(r.median_ratio, r.passed > 0),
+            ratio(r.p999_ratio, r.passed > 0),
+            ratio(r.worst_ratio, r.cases() > 0),
+            rate(r.cases()),
+            rate(r.runs),
+        ]);
+    }
+    align_numbers(&mut t, 2);
+    t.to_string()
+}
+
+/// What was drawn: a line an axis, buckets with their share.
+pub fn drawn(coverage: &Coverage) -> String {
+    let mut text = String::new();
+    let width = coverage.axes.keys().map(String::len).max().unwrap_or(0);
+    for (axis, buckets) in &coverage.axes {
+        let mut shares: Vec<_> = buckets.iter().collect();
+        // Numbers by value, words by name.
+        shares.sort_by_key(|(bucket, _)| {
+            let digits: String =
+                bucket.chars().skip_while(|c| *c == '>').take_while(char::is_ascii_digit).collect();
+            (digits.parse::<u64>().unwrap_or(0), bucket.starts_with('>'), bucket.as_str())
+        });
+        let cells: Vec<String> = shares
+            .iter()
+            .map(|(bucket, n)| {
+                format!("{bucket} {:.0} %", 100.0 * **n as f64 / coverage.cases.max(1) as f64)
+            })
+            .collect();
+        let _ = writeln!(text, "  {axis:width$}  {}", cells.join(" · "));
+    }
+    text
+}
+
+/// The shares that say how hard a sweep was.
+pub fn shares(coverage: &Coverage) -> String {
+    let least = |bucket: &str| {
+        let digits: String =
+            bucket.trim_start_matches('>').chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<usize>().unwrap_or(0)
+    };
+    let percent = |x: f64| format!("{:.0} %", 100.0 * x);
+    [
+        ("seq_len > 512", coverage.share("seq_len", |b| least(b) >= 513 || b.starts_with('>'))),
+        ("head_dim >= 128", coverage.share("head_dim", |b| least(b) >= 128)),
+        ("ragged", coverage.share("ragged", |b| b == "yes")),
+        ("window", coverage.share("window", |b| b == "yes")),
+        ("padded", coverage.share("padding", |b| b == "yes")),
+        ("captured slices", coverage.share("data", |b| b == "slice")),
+    ]
+    .map(|(what, share)| format!("{what} {}", percent(share)))
+    .join(" · ")
+}
+
+/// The findings of a kernel in words.
+pub fn findings(report: &Report, saved: &[SavedFailure]) -> String {
+    let mut text = String::new();
+    for (f, saved) in report.findings.iter().zip(saved) {
+        let _ = writeln!(
+            text,
+            "{}: {} fails in {} of {} cases; the smallest found ({} tries):",
+            report.kernel,
+            f.failure.property,
+            f.count,
+            report.cases(),
+            f.tries
+        );
+        let _ = writeln!(text, "  case    {}", f.case);
+        let _ = writeln!(text, "  what    {}", f.failure.detail);
+        if let Some(c) = &f.failure.comparison {
+            let _ = writeln!(
+                text,
+                "  error   {} bounds at batch {}, head {}, d {}; largest {:.3e}, mean {:.3e}",
+                ratio(c.ratio, true),
+                c.at.batch,
+                c.at.head,
+                c.at.d,
+                c.max_abs,
+                c.mae
+            );
+        }
+        let _ = writeln!(text, "  saved   {}", saved.path.as_deref().unwrap_or("no (see above)"));
+        if let Some(replay) = &saved.replay {
+            let _ = writeln!(text, "  replay  {replay}");
+        }
+    }
+    text
+}
+
+/// The terms of the bound at one element, largest first, with their shares and the sum.
+pub fn bound_terms(want: f64, bound: f64, terms: &[Term]) -> String {
+    let mut t = table(&["cause of error", "bound", "share"]);
+    for term in terms {
+        let share = if bound > 0.0 { 100.0 * term.value / bound } else { 0.0 };
+        t.add_row([term.name.to_owned(), format!("{:.4e}", term.value), format!("{share:.2} %")]);
+    }
+    let sum: f64 = terms.iter().map(|t| t.value).sum();
+    t.add_row(["sum".to_owned(), format!("{sum:.4e}"), "100 %".to_owned()]);
+    align_numbers(&mut t, 1);
+    format!("{t}\nthe right value is {want:e}; the bound used is {bound:.4e}")
+}
