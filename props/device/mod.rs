@@ -4,6 +4,7 @@ mod build;
 mod faults;
 mod floats;
 mod meaning;
+mod speed;
 
 use std::fs;
 use std::path::{Path, PathBuf};
