@@ -253,6 +253,33 @@ fn lanes_of_a_branch_and_after_a_return_are_on_their_own() {
     }
 }
 
+/// Lanes 16 to 31 have returned and the block ends at lane 40 of 64.
+const ABSENT: &str = r#"
+#include <hip/hip_runtime.h>
+extern "C" __global__ void absent(unsigned* out) {
+    unsigned t = threadIdx.x, all = __shfl_xor(t + 1, 1);
+    if (t / 16 == 1) return;
+    out[t] = 100 * __shfl_down(all, 8) + __shfl(t, t + 16);
+}
+"#;
+
+#[test]
+fn a_lane_that_reads_an_absent_one_keeps_its_own() {
+    let mut device = device();
+    let module = compile(&device, ABSENT, &["absent"], 64);
+    for seed in 0..5 {
+        let launch = launch(&module, 0, 2, 40, &[Arg::Address(0)]);
+        let got = run_words(&mut device, launch, seed, &[7; 40]).unwrap();
+        let here = |t: usize| t < 16 || (32..40).contains(&t);
+        let other = |t: usize, source: usize| if here(source) { source } else { t };
+        let want: Vec<u32> = (0..40)
+            .map(|t| if here(t) { 100 * ((other(t, t + 8) ^ 1) + 1) + other(t, t + 16) } else { 7 })
+            .map(|word| word as u32)
+            .collect();
+        assert_eq!(got, want, "seed {seed}");
+    }
+}
+
 const SHARED: &str = r#"
 #include <hip/hip_runtime.h>
 #include <hip/hip_fp16.h>

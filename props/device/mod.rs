@@ -8,7 +8,6 @@ mod speed;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use attnbench::device::cpu::{CpuConfig, CpuDevice};
@@ -16,16 +15,15 @@ use attnbench::device::{Arg, Device, Launch, Module, RunError, Source};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// One cache for the whole test program, so that kernels compile once.
-fn cache() -> &'static Path {
-    static CACHE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    CACHE.get_or_init(|| tempfile::tempdir().expect("a temporary folder")).path()
+/// One cache for all tests, kept between runs: it is never stale, as `build` shows.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")
 }
 
 fn config() -> CpuConfig {
     let mut config = CpuConfig::from_env();
     config.worker_program = PathBuf::from(env!("CARGO_BIN_EXE_attnbench"));
-    config.cache_dir = cache().to_owned();
+    config.cache_dir = cache();
     config
 }
 
