@@ -1,3 +1,5 @@
 //! Laws that hold over generated inputs, one module a subject.
 
 mod device;
+mod oracle;
+mod support;
