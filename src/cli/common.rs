@@ -134,6 +134,19 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// An error with its causes, each said once: many a message quotes its cause already.
+pub fn in_words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Whether an error means that there is no compiler or no cache at all: no kernel can run.
 pub fn is_fatal(error: &CompileError) -> bool {
     matches!(error, CompileError::NoCompiler(_) | CompileError::Io { .. })

@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
         Ok(Found::Fault) => ExitCode::from(1),
         Ok(Found::Trouble) => ExitCode::from(2),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", common::in_words(&error));
             ExitCode::from(2)
         }
     }

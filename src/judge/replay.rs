@@ -13,7 +13,7 @@ const POISON: &str = "poison";
 /// Metadata key, ours: what failed, in words.
 const DETAIL: &str = "detail";
 
-/// Saves a finding in `folder` as a kv-slice. `kernel` is how `replay` finds the kernel again: a
+/// Saves a finding in `folder`, which is made where it is missing, as a kv-slice. `kernel` is how `replay` finds the kernel again: a
 /// built-in name or the path of a manifest.
 ///
 /// # Errors
@@ -51,6 +51,8 @@ pub fn save(
     )?;
     slice.extra.insert(POISON.into(), failure.poisons.to_string());
     slice.extra.insert(DETAIL.into(), failure.detail.clone());
+    // A folder that cannot be made is reported by the write.
+    let _ = std::fs::create_dir_all(folder);
     let path = folder.join(format!("{}.safetensors", slice.name));
     slice.write(&path)?;
     Ok(path)
