@@ -1,3 +1,5 @@
-//! Laws that hold over generated inputs, one module a subject.
+//! Laws that hold over generated inputs, and the program as a whole; one module a subject.
 
+mod bench;
 mod device;
+mod faults;
