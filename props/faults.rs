@@ -166,8 +166,13 @@ faults! {
     no_barrier_after_the_weights_are_written: &["oracle", "repeat"],
         (ONLINE, "weights[thread] = weight;\n        __syncthreads();",
          "weights[thread] = weight;");
-    no_barrier_before_the_weights_are_written_again: &["oracle", "repeat"],
-        (ONLINE, "        __syncthreads();  // the next tile writes the weights again\n", "");
+    no_barrier_after_the_query_is_loaded: &["oracle", "repeat"],
+        (ONLINE, "    __syncthreads();\n\n    // The running maximum", "    // The running maximum");
+    no_barrier_after_the_slots_are_written: &["oracle", "repeat"],
+        (SHARED, "slots[wave] = x;\n    __syncthreads();", "slots[wave] = x;");
+    no_barrier_before_the_slots_are_written_again: &["oracle", "repeat"],
+        (SHARED, "    __syncthreads();  // why: a slower wave may still read the slots of the call before\n", ""),
+        (NAIVE, "// decode_naive.hip:", "// decode_naive.hip, whose two reductions follow each other:");
     one_element_past_the_row_is_written: &["stray-write", "oracle", "repeat"],
         (ONLINE, "    if (lse && thread == 0)",
          "    if (thread == 0) out[head_dim] = rounded<Out>::from(0.0f);\n    if (lse && thread == 0)");

@@ -3,3 +3,4 @@
 mod bench;
 mod device;
 mod faults;
+mod program;
