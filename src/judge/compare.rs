@@ -27,8 +27,8 @@ pub struct Where {
 /// How an output compares with what it must be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// The largest error over its bound; infinite where something is not finite that must be, or
-    /// the other way round.
+    /// The largest error over its bound, in `out` where that is wrong, otherwise in either output;
+    /// infinite where something is not finite that must be, or the other way round.
     pub ratio: f64,
     /// The largest ratio of each output alone.
     pub out_ratio: f64,
@@ -119,7 +119,9 @@ pub fn compare(
         c.wrong += usize::from(r > 1.0 || r.is_nan());
         // NaN (a bound that is not a number) is as bad as infinity.
         let r = if r.is_nan() { f64::INFINITY } else { r };
-        if r > c.ratio || std::mem::take(&mut first) {
+        // why: a fault that spoils both outputs is one fault, told by the one that users read.
+        let outranked = quantity == Quantity::Lse && c.out_ratio > 1.0;
+        if r > c.ratio && !outranked || std::mem::take(&mut first) {
             (c.ratio, c.quantity, c.at) = (r, quantity, at);
             (c.got, c.want, c.bound) = (got, want, bound);
         }
