@@ -2,6 +2,9 @@
 
 mod bad_input;
 mod bench;
+mod decode;
 mod device;
 mod faults;
+mod oracle;
 mod program;
+mod support;

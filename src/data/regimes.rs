@@ -1,7 +1,7 @@
 //! What each data regime puts into q, k and v.
 //!
 //! Every regime makes a class of faults loud; the list with its reasons is the enum
-//! [`Regime`](crate::problem::Regime). Scores are designed through directions: with `e` a vector of
+//! [`Regime`]. Scores are designed through directions: with `e` a vector of
 //! random signs, `k_n = a_n e` and `q = b e` give the score `scale * a_n * b * head_dim` exactly as
 //! wanted, for any head_dim from 1 up.
 

@@ -182,8 +182,6 @@ impl Space {
         let recut = turn / count % 2 == 1;
         if recut {
             case.dtypes = s.dtypes[r.below(s.dtypes.len())];
-            case.layers = 1;
-            case.layer = 0;
             let batch = pick(r, &among(&s.batch, [1, 1, 2, 3]));
             let lens = among(&s.seq_len, (1..=slice.seq_len).chain([0]));
             if lens.is_empty() || batch == 0 {
@@ -201,6 +199,12 @@ impl Space {
             Some(why) => Draw::Outside(slice.name.clone(), why),
             None => Draw::Case(Box::new(case)),
         }
+    }
+
+    /// The kernel's own tunables that may be tile sizes.
+    fn own_tiles(&self) -> impl Iterator<Item = usize> {
+        let values = self.manifest.params.iter().flat_map(|p| p.values.iter());
+        values.filter_map(|v| usize::try_from(*v).ok()).filter(|v| (2..=1024).contains(v))
     }
 
     fn draw_params(&self, r: &mut Stream, edge: Option<&Edges>) -> BTreeMap<String, i64> {
@@ -245,10 +249,9 @@ impl Space {
                     + usize::from(batches.len() > 1)]
             }
         };
-        let lens = edges(
-            &s.seq_len,
-            TILES.into_iter().flat_map(|t| [t - 1, t, t + 1]).chain([0, 1, 2, 3, 5, 7, 1024, 1025]),
-        );
+        let tiles = TILES.into_iter().chain(self.own_tiles());
+        let around = tiles.flat_map(|t| [t - 1, t, t + 1]);
+        let lens = edges(&s.seq_len, around.chain([0, 1, 2, 3, 5, 7, 1024, 1025]));
         let longest = match edge {
             Some(_) => lens[choose(r, lens.len())],
             None => draw_seq_len(r, &s.seq_len, &lens),
@@ -347,6 +350,13 @@ impl Space {
             list[edge.map_or_else(|| r.below(list.len()), |e| e.pick(axis, list.len()))].clone()
         };
         let (k, v) = (layout(93, &self.manifest.layouts.k), layout(94, &self.manifest.layouts.v));
+        // A cache of several layers, of which one is attended and the others are poison.
+        let reads = |name| self.manifest.reads_variable(name);
+        let chance = if reads("layer") || reads("k_stride_l") { 10 } else { 1 };
+        case.layers = if r.below(20) < chance { 1 + r.below(3) } else { 1 };
+        case.layer = r.below(case.layers);
+        let layered = |l: Layout| if case.layers > 1 { l.with_batch().with_layers() } else { l };
+        let (k, v) = (layered(k), layered(v));
         (case.k, case.v) = (Storage::contiguous(k), Storage::contiguous(v));
         let plain = Case::plain(1, 1, 1, vec![1]);
         (case.q, case.out) = (plain.q, plain.out);
@@ -357,7 +367,7 @@ impl Space {
             (case.num_kv_heads, case.capacity, case.head_dim_v, case.dtypes.kv),
             (case.num_heads, 1, case.head_dim_v, case.dtypes.out),
         ];
-        let batch = case.batch();
+        let (batch, layers) = (case.batch(), case.layers);
         let tensors = [&mut case.q, &mut case.k, &mut case.v, &mut case.out];
         for (i, (storage, (heads, tokens, dim, dtype))) in tensors.into_iter().zip(dims).enumerate()
         {
@@ -368,13 +378,13 @@ impl Space {
                 Axis::Head => heads,
                 Axis::Token => tokens,
                 Axis::Dim => dim,
-                Axis::Layer => 1,
+                Axis::Layer => layers,
             };
             let (mut pads, mut span) = (Vec::new(), 1);
             for inner in axes.iter().rev().take(axes.len().saturating_sub(1)) {
                 span *= extent(inner).max(1);
                 // Each tensor's pads come from numbers of its own, so no two strides agree.
-                let extra = if padded { unit * ((i + 1) * r.below(3) + r.below(2)) } else { 0 };
+                let extra = if padded { unit * (i + 4 * r.below(2)) } else { 0 };
                 let stride = if s.padding { (span + extra).div_ceil(unit) * unit } else { span };
                 pads.push(stride - span);
                 span = stride;
@@ -469,9 +479,9 @@ fn draw_head_dim(r: &mut Stream, range: &Range) -> usize {
 
 fn draw_seq_len(r: &mut Stream, range: &Range, lens: &[usize]) -> usize {
     match r.below(20) {
-        0..5 => near_one(r, range, 513, 700),
-        5 => near_one(r, range, 1024, 1200),
-        6..12 => pick(r, lens),
+        0..3 => near_one(r, range, 513, 700),
+        3 => near_one(r, range, 1024, 1200),
+        4..11 => pick(r, lens),
         _ => near_one(r, range, 1, 300),
     }
 }
