@@ -1,5 +1,6 @@
 //! Laws that hold over generated inputs, and the program as a whole; one module a subject.
 
+mod bad_input;
 mod bench;
 mod decode;
 mod device;

@@ -83,6 +83,18 @@ pub enum ReplayError {
         /// What is wrong with the id.
         source: CaseError,
     },
+    /// The case id in it is of other extents than its tensors.
+    #[error(
+        "{file}: its `case` is {case}, but its tensors are {posed}; save the case again with `sweep`"
+    )]
+    Mismatch {
+        /// The file.
+        file: String,
+        /// The case in its metadata.
+        case: String,
+        /// The case that its tensors pose.
+        posed: String,
+    },
 }
 
 /// Reads a saved case, or a capture.
@@ -92,11 +104,22 @@ pub enum ReplayError {
 pub fn load(path: &Path) -> Result<Recorded, ReplayError> {
     let slice = KvSlice::read(path)?;
     let posed = slice.to_case()?;
-    let case = match &slice.case {
+    let file = || path.display().to_string();
+    let case: Case = match &slice.case {
         None => posed,
-        Some(id) => id
-            .parse()
-            .map_err(|source| ReplayError::Case { file: path.display().to_string(), source })?,
+        Some(id) => {
+            let case: Case =
+                id.parse().map_err(|source| ReplayError::Case { file: file(), source })?;
+            let extents = |c: &Case| {
+                let heads = (c.num_heads, c.num_kv_heads, c.head_dim, c.head_dim_v);
+                (c.seq_lens.clone(), c.capacity, heads, c.layers, c.layer, c.sinks)
+            };
+            if extents(&case) != extents(&posed) {
+                let (case, posed) = (id.clone(), posed.to_string());
+                return Err(ReplayError::Mismatch { file: file(), case, posed });
+            }
+            case
+        }
     };
     Ok(Recorded { kernel: slice.kernel.clone(), case, slice })
 }
