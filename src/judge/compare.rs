@@ -121,7 +121,7 @@ pub fn compare(
         let r = if r.is_nan() { f64::INFINITY } else { r };
         // why: a fault that spoils both outputs is one fault, told by the one that users read.
         let outranked = quantity == Quantity::Lse && c.out_ratio > 1.0;
-        if r > c.ratio && !outranked || std::mem::take(&mut first) {
+        if std::mem::take(&mut first) || (r > c.ratio && !outranked) {
             (c.ratio, c.quantity, c.at) = (r, quantity, at);
             (c.got, c.want, c.bound) = (got, want, bound);
         }
