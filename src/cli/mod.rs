@@ -21,7 +21,7 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Property sweep of kernels against the f64 oracle
-    Sweep(sweep::Args),
+    Sweep(Box<sweep::Args>),
     /// Run a saved failing case, or a captured slice, again, bit for bit
     Replay(replay::Args),
     /// The built-in kernels
