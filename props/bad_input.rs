@@ -158,7 +158,12 @@ fn manifests_with_a_mistake_are_refused_by_line() {
     let grid = "\"num_heads\", \"batch\", 1";
     let divides = "\"num_heads / (batch - batch)\", \"batch\", 1";
     refuses("zero", grid, divides, &["divides by zero", "grid[0]", "num_heads = 4"]);
-    refuses("huge", grid, "\"num_heads\", \"batch * 100000000000\", 1", &["grid[1]", "200000000000"]);
+    refuses(
+        "huge",
+        grid,
+        "\"num_heads\", \"batch * 100000000000\", 1",
+        &["grid[1]", "200000000000"],
+    );
     refuses("fewer", "\"i32:group\", ", "", &["24 parameters", "23 arguments"]);
     refuses("types", "\"f32:scale\"", "\"i32:capacity\"", &["argument 11", "4-byte float"]);
     refuses(
@@ -167,7 +172,12 @@ fn manifests_with_a_mistake_are_refused_by_line() {
         "entry = \"decode_onlin<",
         &["`decode_onlin<", "not declared"],
     );
-    refuses("block", "block = [\"tile\", 1, 1]", "block = [\"tile\", 64, 1]", &["block", "2048"]);
+    refuses(
+        "block",
+        "block = [\"tile\", 1, 1]",
+        "block = [\"tile\", 64, 1]",
+        &["32 x 64 x 1", "at most 1024"],
+    );
 }
 
 #[test]
