@@ -172,7 +172,12 @@ fn manifests_with_a_mistake_are_refused_by_line() {
         "entry = \"decode_onlin<",
         &["`decode_onlin<", "not declared"],
     );
-    refuses("block", "block = [\"tile\", 1, 1]", "block = [\"tile\", 64, 1]", &["block", "2048"]);
+    refuses(
+        "block",
+        "block = [\"tile\", 1, 1]",
+        "block = [\"tile\", 64, 1]",
+        &["32 x 64 x 1", "at most 1024"],
+    );
 }
 
 #[test]

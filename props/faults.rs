@@ -183,6 +183,12 @@ faults! {
         (ONLINE, "weights[thread] = weight;", "weights[thread] = weight;\n        if (thread >= count) break;");
     the_output_is_written_through_a_null_pointer: &["crash"],
         (ONLINE, "out += b * out_stride_s + h * out_stride_h;", "out = nullptr;");
+    the_very_first_element_alone_is_wrong: &["oracle"],
+        (ONLINE, "    if (lse && thread == 0)",
+         "    if (b + h + thread == 0) out[0] = rounded<Out>::from(accumulator[0] + 9.0f);\n    if (lse && thread == 0)");
+    the_very_last_element_alone_is_wrong: &["oracle"],
+        (ONLINE, "    if (lse && thread == 0)",
+         "    if (b + 1 == gridDim.y && h + 1 == gridDim.x && thread == (head_dim - 1) % threads) out[head_dim - 1] = rounded<Out>::from(accumulator[0] + 9.0f);\n    if (lse && thread == 0)");
     p_times_v_starts_before_the_window: VALUES,
         (NAIVE, "for (int n = begin; n < end; ++n) sum += row[n]",
          "for (int n = 0; n < end; ++n) sum += row[n]");
