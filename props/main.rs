@@ -1,5 +1,10 @@
-//! Laws that hold over generated inputs, one module a subject.
+//! Laws that hold over generated inputs, and the program as a whole; one module a subject.
 
+mod bad_input;
+mod bench;
+mod decode;
 mod device;
+mod faults;
 mod oracle;
+mod program;
 mod support;

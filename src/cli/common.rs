@@ -114,6 +114,18 @@ pub fn json_on_stdout(json: Option<&Path>) -> bool {
     json.is_some_and(|path| path == Path::new("-"))
 }
 
+/// Whether a JSON document can be written: said before the work, not after it.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|f| !f.is_dir()) {
+        bail!("--json {}: there is no folder {}; make it", path.display(), folder.display());
+    }
+    if path.is_dir() {
+        bail!("--json {}: that is a folder; name a file", path.display());
+    }
+    Ok(())
+}
+
 /// Writes a JSON document to a file, or to standard output for `-`.
 pub fn write_json(path: &Path, document: &serde_json::Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(document).context("a result as JSON")?;
@@ -121,7 +133,8 @@ pub fn write_json(path: &Path, document: &serde_json::Value) -> Result<()> {
     if path == Path::new("-") {
         return print(&text);
     }
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(path, text)
+        .with_context(|| format!("cannot write {}; name a file that can be", path.display()))
 }
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.
@@ -132,6 +145,19 @@ pub fn print(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// An error with its causes, each said once: many a message quotes its cause already.
+pub fn in_words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Whether an error means that there is no compiler or no cache at all: no kernel can run.

@@ -21,7 +21,7 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Property sweep of kernels against the f64 oracle
-    Sweep(sweep::Args),
+    Sweep(Box<sweep::Args>),
     /// Run a saved failing case, or a captured slice, again, bit for bit
     Replay(replay::Args),
     /// The built-in kernels
@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
         Ok(Found::Fault) => ExitCode::from(1),
         Ok(Found::Trouble) => ExitCode::from(2),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", common::in_words(&error));
             ExitCode::from(2)
         }
     }

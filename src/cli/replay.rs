@@ -1,7 +1,9 @@
 //! `attnbench replay`.
 
 use super::Found;
-use super::common::{Cpu, captured, drivable, json_on_stdout, print, registry, write_json};
+use super::common::{
+    Cpu, captured, check_writable, drivable, json_on_stdout, print, registry, write_json,
+};
 use super::sweep::parse_time;
 use anyhow::{Result, bail};
 use attnbench::judge::replay::load;
@@ -35,6 +37,9 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Found> {
+    if let Some(path) = &args.json {
+        check_writable(path)?;
+    }
     let mut recorded = load(&args.file)?;
     let Some(kernel) = args.kernel.clone().or_else(|| recorded.kernel.clone()) else {
         bail!("{} names no kernel; give one with --kernel", args.file.display());

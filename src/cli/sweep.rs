@@ -2,7 +2,8 @@
 
 use super::Found;
 use super::common::{
-    Cpu, captured, drivable, is_fatal, json_on_stdout, print, registry, write_json,
+    Cpu, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout, print, registry,
+    write_json,
 };
 use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
@@ -13,7 +14,7 @@ use attnbench::judge::sweep::{Options, Report, Verdict, judge_one, sweep};
 use attnbench::judge::trial::{Trial, TrialError, arithmetic};
 use attnbench::kernel::Manifest;
 use attnbench::oracle::explain_element;
-use attnbench::problem::{Case, DTypes};
+use attnbench::problem::{Case, DTypes, Regime, UnknownRegime};
 use attnbench::report::json::{self, KernelResult, SavedFailure};
 use attnbench::report::table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -59,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "A..B", value_parser = parse_range)]
     head_dim: Option<(usize, usize)>,
     /// Only this data regime or family of them (gauss, onehot, onehot:last, slice, …)
-    #[arg(long)]
+    #[arg(long, value_parser = parse_regime)]
     regime: Option<String>,
     /// Captured slices to sweep with, instead of the built-in ones
     #[arg(long, value_name = "DIR")]
@@ -102,6 +103,13 @@ fn parse_range(text: &str) -> Result<(usize, usize), String> {
         Some((a, b)) if a <= b => Ok((a, b)),
         _ => Err("write A..B with A <= B (both included), or one number".into()),
     }
+}
+
+fn parse_regime(text: &str) -> Result<String, UnknownRegime> {
+    if !Regime::FAMILIES.contains(&text) {
+        text.parse::<Regime>()?;
+    }
+    Ok(text.to_owned())
 }
 
 pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
@@ -153,6 +161,9 @@ pub fn run(args: &Args) -> Result<Found> {
     }
     let device = Cpu::open(&args.device)?;
     let quiet = json_on_stdout(args.json.as_deref());
+    if let Some(path) = &args.json {
+        check_writable(path)?;
+    }
     if !quiet {
         let auto =
             if args.device == "auto" { " (auto: the GPU devices are not there yet)" } else { "" };
@@ -179,10 +190,18 @@ pub fn run(args: &Args) -> Result<Found> {
                     return Err(error);
                 }
                 // The other kernels are swept all the same.
-                eprintln!("error: {name}: {error:#}");
-                outcomes.push(Outcome::Error(manifest.name.clone(), format!("{error:#}")));
+                let error = in_words(&error);
+                let prefix = if error.starts_with(name) { "" } else { &format!("{name}: ") };
+                eprintln!("error: {prefix}{error}");
+                outcomes.push(Outcome::Error(manifest.name.clone(), error));
             }
         }
+    }
+    if outcomes.iter().all(|o| matches!(o, Outcome::Error(..))) {
+        return Ok(Found::Trouble);
+    }
+    if !quiet {
+        print(&describe(args, &outcomes, start.elapsed()))?;
     }
     if let Some(path) = &args.json {
         let results: Vec<KernelResult<'_>> = outcomes
@@ -194,9 +213,6 @@ pub fn run(args: &Args) -> Result<Found> {
             .collect();
         let command = std::env::args().collect::<Vec<_>>().join(" ");
         write_json(path, &json::sweep(&device.describe(), args.seed, &command, &results))?;
-    }
-    if !quiet {
-        print(&describe(args, &outcomes, start.elapsed()))?;
     }
     Ok(found(&outcomes))
 }
@@ -371,7 +387,13 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
     }
     text += &format!("\n{}\n", table::summary(&reports));
     for outcome in outcomes {
-        let Outcome::Swept(r, saved) = outcome else { continue };
+        let (r, saved) = match outcome {
+            Outcome::Swept(report, saved) => (report, saved),
+            Outcome::Error(name, why) => {
+                text += &format!("{name}: not judged: {why}\n");
+                continue;
+            }
+        };
         text += &table::findings(r, saved);
         for (why, count) in &r.skipped_why {
             text += &format!("{}: skipped {count} times: {why}\n", r.kernel);

@@ -2,7 +2,7 @@
 
 use super::space::Space;
 use crate::kernel::Pointer;
-use crate::problem::{Case, Regime};
+use crate::problem::{Axis, Case, Layout, Regime};
 use std::collections::BTreeMap;
 
 /// Counts of judged cases by axis and bucket.
@@ -36,14 +36,20 @@ fn yes(b: bool) -> &'static str {
     if b { "yes" } else { "no" }
 }
 
+/// A layout as `[layout]` of a manifest names it: no layer axis, no outermost batch axis.
+fn one_sequence(layout: &Layout) -> String {
+    let plain = layout.without(Axis::Layer).to_string();
+    plain.strip_prefix('S').unwrap_or(&plain).to_owned()
+}
+
 /// The axes that a case counts on, with its bucket on each.
 fn buckets(case: &Case) -> Vec<(String, String)> {
     let mut all: Vec<(String, String)> = vec![
         ("seq_len".into(), bucket(&SEQ_LEN, case.seq_len()).into()),
         ("head_dim".into(), bucket(&HEAD_DIM, case.head_dim).into()),
         ("dtype".into(), case.dtypes.to_string()),
-        ("k layout".into(), case.k.layout.to_string()),
-        ("v layout".into(), case.v.layout.to_string()),
+        ("k layout".into(), one_sequence(&case.k.layout)),
+        ("v layout".into(), one_sequence(&case.v.layout)),
         ("group".into(), case.group().to_string()),
         ("batch".into(), case.batch().to_string()),
         ("ragged".into(), yes(case.is_ragged()).into()),
@@ -52,6 +58,7 @@ fn buckets(case: &Case) -> Vec<(String, String)> {
         ("padding".into(), yes(case.is_padded()).into()),
         ("softcap".into(), yes(case.softcap > 0.0).into()),
         ("sinks".into(), yes(case.sinks).into()),
+        ("layers".into(), case.layers.to_string()),
         ("wave".into(), case.wave.to_string()),
         ("data".into(), case.regime.family().into()),
     ];
@@ -93,8 +100,8 @@ impl Coverage {
         let mut want = |axis: &str, bucket: String| wanted.push((axis.to_owned(), bucket));
         if random {
             supports.dtypes.iter().for_each(|d| want("dtype", d.to_string()));
-            manifest.layouts.k.iter().for_each(|l| want("k layout", l.to_string()));
-            manifest.layouts.v.iter().for_each(|l| want("v layout", l.to_string()));
+            manifest.layouts.k.iter().for_each(|l| want("k layout", one_sequence(l)));
+            manifest.layouts.v.iter().for_each(|l| want("v layout", one_sequence(l)));
         }
         space.waves.iter().for_each(|w| want("wave", w.to_string()));
         for param in &manifest.params {
@@ -128,8 +135,8 @@ impl Coverage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::draw::{Draw, EDGE_CASES};
     use super::super::space::tests::space;
-    use super::super::space::{Draw, EDGE_CASES};
     use super::*;
 
     #[test]

@@ -13,7 +13,7 @@ const POISON: &str = "poison";
 /// Metadata key, ours: what failed, in words.
 const DETAIL: &str = "detail";
 
-/// Saves a finding in `folder` as a kv-slice. `kernel` is how `replay` finds the kernel again: a
+/// Saves a finding in `folder`, which is made where it is missing, as a kv-slice. `kernel` is how `replay` finds the kernel again: a
 /// built-in name or the path of a manifest.
 ///
 /// # Errors
@@ -51,6 +51,8 @@ pub fn save(
     )?;
     slice.extra.insert(POISON.into(), failure.poisons.to_string());
     slice.extra.insert(DETAIL.into(), failure.detail.clone());
+    // A folder that cannot be made is reported by the write.
+    let _ = std::fs::create_dir_all(folder);
     let path = folder.join(format!("{}.safetensors", slice.name));
     slice.write(&path)?;
     Ok(path)
@@ -81,6 +83,18 @@ pub enum ReplayError {
         /// What is wrong with the id.
         source: CaseError,
     },
+    /// The case id in it is of other extents than its tensors.
+    #[error(
+        "{file}: its `case` is {case}, but its tensors are {posed}; save the case again with `sweep`"
+    )]
+    Mismatch {
+        /// The file.
+        file: String,
+        /// The case in its metadata.
+        case: String,
+        /// The case that its tensors pose.
+        posed: String,
+    },
 }
 
 /// Reads a saved case, or a capture.
@@ -90,11 +104,22 @@ pub enum ReplayError {
 pub fn load(path: &Path) -> Result<Recorded, ReplayError> {
     let slice = KvSlice::read(path)?;
     let posed = slice.to_case()?;
-    let case = match &slice.case {
+    let file = || path.display().to_string();
+    let case: Case = match &slice.case {
         None => posed,
-        Some(id) => id
-            .parse()
-            .map_err(|source| ReplayError::Case { file: path.display().to_string(), source })?,
+        Some(id) => {
+            let case: Case =
+                id.parse().map_err(|source| ReplayError::Case { file: file(), source })?;
+            let extents = |c: &Case| {
+                let heads = (c.num_heads, c.num_kv_heads, c.head_dim, c.head_dim_v);
+                (c.seq_lens.clone(), c.capacity, heads, c.layers, c.layer, c.sinks)
+            };
+            if extents(&case) != extents(&posed) {
+                let (case, posed) = (id.clone(), posed.to_string());
+                return Err(ReplayError::Mismatch { file: file(), case, posed });
+            }
+            case
+        }
     };
     Ok(Recorded { kernel: slice.kernel.clone(), case, slice })
 }

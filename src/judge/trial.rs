@@ -361,7 +361,7 @@ fn wrong_in_words(c: &Comparison, poisons: Poisons) -> String {
         Quantity::Lse => format!("lse[{}, {}]", c.at.batch, c.at.head),
     };
     format!(
-        "{what} is {:e}, must be {:e} within {:.2e} ({} elements wrong; poison {poisons})",
+        "{what} is {:.9e}, must be {:.9e} within {:.2e} ({} elements wrong; poison {poisons})",
         c.got, c.want, c.bound, c.wrong
     )
 }

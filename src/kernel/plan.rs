@@ -304,7 +304,13 @@ dtype = [{ q = "f32", kv = "f16", out = "f32" }]
 
     fn module(entries: usize) -> Module {
         let file = Arc::new(PathBuf::from("two.so"));
-        Module { hash: "0".into(), file, params: Arc::new(vec![None; entries]), wave: 64 }
+        Module {
+            hash: "0".into(),
+            file,
+            entries: Arc::default(),
+            params: Arc::new(vec![None; entries]),
+            wave: 64,
+        }
     }
 
     const CASE: &str =

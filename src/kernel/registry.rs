@@ -63,7 +63,7 @@ pub enum RegistryError {
     Twice(String),
     /// The cache folder cannot be written.
     #[error(
-        "cannot write the built-in kernels to {path}: {source}; choose a cache folder that can be written"
+        "cannot write the built-in kernels to {path}: {source}; make room there, or set ATTNBENCH_CACHE to a folder you can write"
     )]
     Cache {
         /// The file or folder.

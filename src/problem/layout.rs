@@ -157,6 +157,15 @@ impl Layout {
         if self.has(Axis::Seq) { self.clone() } else { Layout { text: format!("S{}", self.text) } }
     }
 
+    /// The same layout with the layer axis: outermost, unless it is written already.
+    pub fn with_layers(&self) -> Layout {
+        if self.has(Axis::Layer) {
+            self.clone()
+        } else {
+            Layout { text: format!("L{}", self.text) }
+        }
+    }
+
     /// The layout without an axis.
     pub fn without(&self, axis: Axis) -> Layout {
         Layout { text: self.text.chars().filter(|c| *c != axis.letter()).collect() }

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::RunError;
 use super::protocol::{self, Hello, Reply, Request, WORKER_ARGUMENT};
@@ -111,25 +111,7 @@ impl Worker {
 
     /// Waits until there is something to read, or the pipe is closed; false after `limit`.
     fn wait(&self, limit: Duration) -> io::Result<bool> {
-        let start = Instant::now();
-        loop {
-            let left = limit.saturating_sub(start.elapsed());
-            let left_ms = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-            let fd = self.replies.get_ref().as_raw_fd();
-            let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-            // SAFETY: one valid pollfd.
-            match unsafe { libc::poll(&raw mut poll, 1, left_ms) } {
-                0 if start.elapsed() >= limit => return Ok(false),
-                0 => {}
-                n if n > 0 => return Ok(true),
-                _ => {
-                    let error = io::Error::last_os_error();
-                    if error.kind() != io::ErrorKind::Interrupted {
-                        return Err(error);
-                    }
-                }
-            }
-        }
+        protocol::readable(self.replies.get_ref().as_fd(), limit)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The CPU device: HIP kernels compiled by the system's C++ compiler, run as coroutines.
 //!
-//! A source becomes a shared object ([`compile`]) that is kept by the hash of all it depends on.
+//! A source becomes a shared object (`compile`) that is kept by the hash of all it depends on.
 //! Each device has one child process, the *worker*, that loads these and runs a block's threads as
-//! coroutines on one OS thread ([`sched`]): a kernel may crash, hang or write wild, and costs its
+//! coroutines on one OS thread (`sched`): a kernel may crash, hang or write wild, and costs its
 //! worker only. The arena is memory that both processes map. Parallelism is one device a host
 //! thread; the cache is shared.
 //!

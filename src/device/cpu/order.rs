@@ -29,17 +29,14 @@ impl Rng {
     /// bias of at most 1024 / 65536 does not matter here.
     #[inline]
     pub(super) fn shuffle(&mut self, items: &mut [u16]) {
-        let mut bits = 0;
+        let (mut bits, mut draws) = (0, 0);
         for last in (1..items.len()).rev() {
-            if bits == 0 {
-                // The top bit tells when 48 bits are used up.
-                bits = self.next() | 1 << 63;
+            if draws == 0 {
+                (bits, draws) = (self.next(), 4);
             }
             let pick = ((bits & 0xffff) * (last as u64 + 1)) >> 16;
             bits >>= 16;
-            if bits < 1 << 16 {
-                bits = 0;
-            }
+            draws -= 1;
             items.swap(last, pick as usize);
         }
     }
@@ -126,6 +123,6 @@ mod tests {
         let mut items = [0, 1, 2, 3, 4, 5, 6, 7];
         Rng::new(42, [1, 2]).shuffle(&mut items);
         let visit: Vec<u64> = Visit::new(8, &mut Rng::new(42, [1, 2])).collect();
-        assert_eq!((items, visit), ([0; 8], vec![]));
+        assert_eq!((items, visit), ([7, 0, 4, 3, 1, 5, 2, 6], vec![4, 5, 6, 7, 0, 1, 2, 3]));
     }
 }

@@ -1,7 +1,9 @@
 //! What the device and its worker process say to each other: one line of JSON each way.
 
 use std::io::{self, BufRead, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -98,4 +100,35 @@ pub(super) fn receive<T: DeserializeOwned>(from: &mut impl BufRead) -> io::Resul
         return Ok(None);
     }
     serde_json::from_slice(&line).map(Some).map_err(io::Error::other)
+}
+
+/// How long to look for a message before sleeping: on an idle machine waking up takes as long as a
+/// small kernel. Whoever else wants the processor gets it meanwhile.
+const SPIN: Duration = Duration::from_micros(60);
+
+/// Waits until there is something to read, or the pipe is closed; false after `limit`.
+pub(super) fn readable(pipe: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
+    let start = Instant::now();
+    loop {
+        let elapsed = start.elapsed();
+        let left_ms = match elapsed < SPIN.min(limit) {
+            true => 0,
+            false => limit.saturating_sub(elapsed).as_micros().div_ceil(1000),
+        };
+        let timeout = i32::try_from(left_ms).unwrap_or(i32::MAX);
+        let mut poll = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        match unsafe { libc::poll(&raw mut poll, 1, timeout) } {
+            0 if elapsed >= limit => return Ok(false),
+            // SAFETY: touches no memory.
+            0 => _ = unsafe { libc::sched_yield() },
+            n if n > 0 => return Ok(true),
+            _ => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
 }

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader};
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsFd, FromRawFd};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::module::Loaded;
 use super::order::{Rng, Visit};
@@ -56,13 +57,18 @@ fn serve(fd: i32) -> io::Result<()> {
     let mut worker = Worker { arena, control, file, engine, modules: Vec::new() };
     protocol::send(&mut replies, &Hello::ours())?;
     let mut requests = BufReader::new(io::stdin());
-    while let Some(request) = protocol::receive(&mut requests)? {
+    while let Some(request) = next(&mut requests)? {
         let reply = worker.answer(request);
         // SAFETY: flushes the C library's streams, among them what a kernel printed.
         unsafe { libc::fflush(std::ptr::null_mut()) };
         protocol::send(&mut replies, &reply)?;
     }
     Ok(())
+}
+
+fn next(requests: &mut BufReader<io::Stdin>) -> io::Result<Option<Request>> {
+    while !protocol::readable(requests.get_ref().as_fd(), Duration::MAX)? {}
+    protocol::receive(requests)
 }
 
 /// Keeps the real standard output for replies: what a kernel prints goes to standard error.

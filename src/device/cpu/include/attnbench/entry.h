@@ -91,7 +91,7 @@ dim3 blockDim, gridDim;
 attnbench_calls attnbench_host;
 
 // Defined, with every name declared `extern __shared__`, by the assembly linked to this.
-extern "C" ATTNBENCH_HIDDEN thread_local char attnbench_dynamic_shared[];
+extern "C" ATTNBENCH_HIDDEN __thread char attnbench_dynamic_shared[];
 
 extern "C" ATTNBENCH_EXPORT void attnbench_attach(const attnbench_calls* calls,
                                                   attnbench_attached* out) {
