@@ -5,12 +5,12 @@
 //! keys:
 //!
 //! ```text
-//! ds_n <= |scale| (g(D) + 2u) sum_d |q_d k_nd|  (+ tanh_ulp u |s_n| with a softcap)
+//! ds_n <= |scale| (g(D) + 2u) sum_d |q_d k_nd|  (+ (tanh_ulp + 3) u |s_n| with a softcap)
 //! E_n   = ds_n + sum_j p_j ds_j
 //! dp_n <= p_n (expm1(E_n) + g(|A|) + (2 exp_ulp + exp_arg_ulp |s_n - m|) u + u_probs)
 //! do_d <= sum_n (dp_n + (g(|A|) + u) p_n) |v_nd| + (2u + u_out) |o_d| + underflow
 //! dlse <= sum_j p_j ds_j + g(|A|) + (2 exp_ulp + exp_arg_ulp max|s_n - m|) u
-//!         + u (|m| + 2 max(1, |log l|)) + u_out |lse|
+//!         + u (|m| + 2 max(1, |log l|)) + (exp_arg_ulp - 1) u (|m| + |lse|) + u_out |lse|
 //! ```
 //!
 //! `g(n) = min(n, lambda sqrt(n)) u` bounds the error of a sum of n terms: Higham and Mary, "A new
@@ -18,6 +18,22 @@
 //! 2.4, fails with probability at most 2 exp(-lambda^2 / 2): 1.3e-9 at lambda = 6.5. It assumes
 //! errors that do not all lean one way; where terms repeat (equal scores, constant V) they do, and
 //! `g(n) = n u` there. `expm1(E)` is `E` to first order; with scores of 3e4 the second order counts.
+//!
+//! The softcap. `cap tanh(x)` with `x = s / cap` rounds x once, or twice where 1 / cap is rounded
+//! and multiplied by; an error `e` of x in relative terms moves the result by
+//! `cap |x| sech^2(x) e`, at most `cap |tanh x| e = |s_n| e`, as `x sech^2 x <= tanh x` for x > 0.
+//! The product with cap rounds once more: `3 u |s_n|` beside the function's own error.
+//!
+//! Units of log 2. A kernel that says `exp_arg_ulp = c > 1` keeps scores multiplied by log2(e):
+//! of its c units at `s - m` one is the subtraction's, and c - 1 are the conversion's (the
+//! constant, and the product with it). m and lse are converted alike, m into those units and lse
+//! out of them, and there no difference cancels: `(c - 1) u (|m| + |lse|)`.
+//!
+//! Underflow of weights. P may be narrowed, or underflow, before it is divided by l or after. An
+//! absolute error `e` of a weight relative to the largest is `e / l` in the output; of a normalised
+//! weight it is `e` itself, which is more, as `l >= 1` (the largest weight is 1). So a narrowed P
+//! has `e |v|` with `e` half the type's least subnormal, whichever way it is stored, and a weight
+//! of the accumulator's type, which can underflow in both places, `(1 + 1 / l) eta |v|`.
 
 use super::attention::{Answer, Head};
 use crate::problem::DType;
@@ -34,11 +50,11 @@ pub struct Arithmetic {
     pub probs: DType,
     /// Type of the output tensor.
     pub out: DType,
-    /// Error of the exponential, in units in the last place.
+    /// Relative error of the exponential, in units of `u` (a unit in the last place is 1 to 2).
     pub exp_ulp: f64,
     /// Error of the exponential's argument, in units of `u |s - m|`.
     pub exp_arg_ulp: f64,
-    /// Error of the hyperbolic tangent, in units in the last place.
+    /// Relative error of the hyperbolic tangent, in units of `u`.
     pub tanh_ulp: f64,
     /// Whether subnormal numbers are flushed to zero.
     pub flushes: bool,
@@ -115,11 +131,12 @@ struct Shared {
     /// `g(|A|)`.
     g: f64,
     u: f64,
-    /// Absolute error of one weight and of one product, per `|v|` and alone.
+    /// Absolute error of one operation that underflows.
     eta: f64,
-    /// Absolute error per weight where P is held in f16 (or fp8), times `1 / l`.
+    /// What underflows of a weight, before and after the division by `l`; times `|v|`.
+    weight_eta: f64,
+    /// What underflows of a weight where P is held in f16 (or fp8); times `|v|`.
     probs_eta: f64,
-    inv_l: f64,
 }
 
 /// `g(n)`: the growth of rounding errors in a sum of `n` terms.
@@ -152,14 +169,14 @@ impl Shared {
         let inv_l = if answer.denominator > 0.0 { 1.0 / answer.denominator } else { 0.0 };
         let mut shared = Shared {
             ds_rel: growth(head_dim, u, false) + 2.0 * u,
-            tanh_rel: if head.softcap > 0.0 { a.tanh_ulp * u } else { 0.0 },
+            tanh_rel: if head.softcap > 0.0 { (a.tanh_ulp + 3.0) * u } else { 0.0 },
             ds_min: (head_dim as f64 * head.scale.abs() + 1.0) * eta,
             ds_mean: 0.0,
             g: growth(keys, u, leans(head, answer)),
             u,
             eta,
-            probs_eta: if a.u_probs() > 0.0 { a.probs.min_subnormal() / 2.0 * inv_l } else { 0.0 },
-            inv_l,
+            weight_eta: (1.0 + inv_l) * eta,
+            probs_eta: if a.u_probs() > 0.0 { a.probs.min_subnormal() / 2.0 } else { 0.0 },
         };
         shared.ds_mean =
             (0..answer.scores.len()).map(|n| answer.probs[n] * shared.ds(answer, n)).sum();
@@ -187,7 +204,7 @@ impl Shared {
 
     /// What underflows: each weight (per `|v|`), each product, and the result in both types.
     fn underflow(&self, sum_abs_v: f64, keys: usize, a: &Arithmetic) -> f64 {
-        self.eta * (sum_abs_v * self.inv_l + keys as f64 + 2.0) + a.out.min_subnormal() / 2.0
+        self.weight_eta * sum_abs_v + self.eta * (keys as f64 + 2.0) + a.out.min_subnormal() / 2.0
     }
 }
 
@@ -208,7 +225,7 @@ pub fn bound<T: Copy + PartialEq + Into<f64>>(
             + g
             + shared.exp_error(answer, n, a)
             + a.u_probs();
-        answer.probs[n] * (dp + g + u) + shared.probs_eta + shared.eta * shared.inv_l
+        answer.probs[n] * (dp + g + u) + shared.probs_eta + shared.weight_eta
     }));
     bound.out.clear();
     bound.out.resize(head.head_dim_v, 0.0);
@@ -229,6 +246,8 @@ pub fn bound<T: Copy + PartialEq + Into<f64>>(
             + g
             + farthest
             + u * (answer.max.abs() + 2.0 * log_l.max(1.0))
+            // why: the units of log 2 that the scores are kept in.
+            + (a.exp_arg_ulp - 1.0).max(0.0) * u * (answer.max.abs() + answer.lse.abs())
             // lse is stored in f32 whatever the output's type.
             + narrower(DType::F32, a.accumulate) * answer.lse.abs()
             + shared.eta * 2.0
