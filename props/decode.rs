@@ -14,7 +14,7 @@ use attnbench::judge::space::{Filter, Space};
 use attnbench::judge::trial::{Outcome, Trial};
 use attnbench::kernel::{Manifest, Registry};
 use attnbench::problem::Case;
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
 use super::bench::cache;
 
@@ -55,8 +55,10 @@ fn is_right_on_every_case(name: &str) {
     let trial = std::cell::RefCell::new(trial(&manifest));
     let mut runner = TestRunner::new(Config { source_file: Some(file!()), ..Config::default() });
     let law = |case: Case| right(&mut trial.borrow_mut(), &case);
-    if let Err(failure) = runner.run(&Cases::new(space), law) {
-        panic!("{name}: {failure}");
+    match runner.run(&Cases::new(space), law) {
+        Ok(()) => {}
+        Err(TestError::Fail(why, case)) => panic!("{name}: {why}\n  smallest case {case}"),
+        Err(TestError::Abort(why)) => panic!("{name}: {why}"),
     }
 }
 

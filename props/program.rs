@@ -229,11 +229,10 @@ fn the_terms_of_a_bound_add_up_to_it() {
     let rows: Vec<(String, f64)> = ran
         .stdout
         .lines()
-        .filter(|line| line.trim_end().ends_with('%'))
+        .filter(|line| line.trim_end().ends_with("% |"))
         .map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let (name, value) = (&words[..words.len() - 3], words[words.len() - 3]);
-            (name.join(" "), number(value).unwrap_or_else(|| panic!("{line}")))
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            (cells[1].to_owned(), number(cells[2]).unwrap_or_else(|| panic!("{line}")))
         })
         .collect();
     let (sum, terms) = rows.split_last().expect("rows");

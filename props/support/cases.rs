@@ -2,7 +2,8 @@
 
 use attnbench::data::inputs::Inputs;
 use attnbench::data::regimes::generate;
-use attnbench::judge::space::{Draw, Filter, Space};
+use attnbench::judge::draw::Draw;
+use attnbench::judge::space::{Filter, Space};
 use attnbench::kernel::Manifest;
 use attnbench::oracle::Head;
 use attnbench::problem::Case;

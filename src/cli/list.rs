@@ -31,7 +31,7 @@ pub fn kernels() -> Result<Found> {
 /// Lists the devices.
 pub fn devices() -> Result<Found> {
     match Cpu::open("cpu") {
-        Ok(cpu) => print(&format!("cpu   {}, waves of 32 and 64\n", cpu.describe()))?,
+        Ok(cpu) => print(&format!("{}, waves of 32 and 64\n", cpu.describe()))?,
         Err(why) => print(&format!("cpu   not usable: {why}\n"))?,
     }
     print("hip   not yet in this version\ncuda  not yet in this version\n")?;

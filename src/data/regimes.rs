@@ -302,23 +302,11 @@ fn cut(case: &Case, slice: &Captured) -> Result<Inputs, DataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oracle::{Answer, Head, attend};
+    use crate::oracle::{Answer, attend, head_of};
 
     fn answer(case: &Case, inputs: &Inputs, s: usize, h: usize) -> Answer {
-        let (g, keys) = (h / case.group(), case.attended(s));
         let mut a = Answer::default();
-        attend(
-            &Head {
-                q: inputs.query(case, s, h),
-                k: inputs.k.rows(s, g, keys.clone()),
-                v: inputs.v.rows(s, g, keys),
-                head_dim_v: case.head_dim_v,
-                scale: case.scale as f64,
-                softcap: case.softcap as f64,
-                sink: None,
-            },
-            &mut a,
-        );
+        attend(&head_of(case, inputs, s, h), &mut a);
         a
     }
 

@@ -114,14 +114,13 @@ pub fn compare(
         wrong: 0,
     };
     let (heads, dv, dtype) = (case.num_heads, case.head_dim_v, case.dtypes.out);
-    let mut first = true;
-    let mut take = |c: &mut Comparison, r: f64, quantity, at, got, want, bound| {
-        c.wrong += usize::from(r > 1.0 || r.is_nan());
+    let take = |c: &mut Comparison, r: f64, quantity, at, got, want, bound| {
         // NaN (a bound that is not a number) is as bad as infinity.
         let r = if r.is_nan() { f64::INFINITY } else { r };
+        c.wrong += usize::from(r > 1.0);
         // why: a fault that spoils both outputs is one fault, told by the one that users read.
         let outranked = quantity == Quantity::Lse && c.out_ratio > 1.0;
-        if std::mem::take(&mut first) || (r > c.ratio && !outranked) {
+        if r > c.ratio && !outranked {
             (c.ratio, c.quantity, c.at) = (r, quantity, at);
             (c.got, c.want, c.bound) = (got, want, bound);
         }
@@ -135,7 +134,8 @@ pub fn compare(
             let (got, want, bound) = (dtype.load(bytes, d), expected.out[i], expected.out_bound[i]);
             let at = Where { batch: row / heads, head: row % heads, d };
             let r = ratio(got, want, bound, dtype);
-            c.out_ratio = c.out_ratio.max(take(&mut c, r, Quantity::Out, at, got, want, bound));
+            let r = take(&mut c, r, Quantity::Out, at, got, want, bound);
+            c.out_ratio = c.out_ratio.max(r);
             if got.is_finite() && want.is_finite() {
                 let error = (got - want).abs();
                 finite += 1;
@@ -152,7 +152,8 @@ pub fn compare(
             let bound = expected.lse_bound[row];
             let at = Where { batch: row / heads, head: row % heads, d: 0 };
             let r = lse_ratio(got, want, bound);
-            c.lse_ratio = c.lse_ratio.max(take(&mut c, r, Quantity::Lse, at, got, want, bound));
+            let r = take(&mut c, r, Quantity::Lse, at, got, want, bound);
+            c.lse_ratio = c.lse_ratio.max(r);
         }
     }
     c
@@ -161,6 +162,9 @@ pub fn compare(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::image::Poisons;
+    use crate::data::regimes::generate;
+    use crate::oracle::Arithmetic;
 
     #[test]
     fn finite_elements_are_measured_in_bounds() {
@@ -195,5 +199,63 @@ mod tests {
         assert_eq!(lse_ratio(f64::NAN, f64::NEG_INFINITY, 0.0), f64::INFINITY);
         assert_eq!(lse_ratio(-1e30, f64::NEG_INFINITY, 0.0), f64::INFINITY);
         assert_eq!(lse_ratio(f64::NEG_INFINITY, 1.0, 1.0), f64::INFINITY);
+    }
+
+    /// A case with its image, and an output that is right everywhere.
+    fn right(id: &str) -> (Case, Image, Vec<u8>, Expected) {
+        let case: Case = id.parse().unwrap();
+        let places = case.placements().unwrap();
+        let inputs = generate(&case, &[]).unwrap();
+        let image = Image::new(&case, &places, &[]).unwrap();
+        let mut memory = vec![0u8; image.size()];
+        image.write(&case, &places, &inputs, Poisons::RUNS[0], &mut memory);
+        let expected = Expected::new(&case, &inputs, &Arithmetic::single(case.dtypes.out));
+        for row in 0..case.batch() * case.num_heads {
+            let (s, h) = (row / case.num_heads, row % case.num_heads);
+            let out = image.element("out", places.out.index(s, 0, h, 0, 0));
+            for d in 0..case.head_dim {
+                let want = expected.out[row * case.head_dim + d];
+                case.dtypes.out.store(&mut memory[out..], d, want);
+            }
+            let lse = image.element("lse", 0);
+            DType::F32.store(&mut memory[lse..], row, expected.lse[row]);
+        }
+        (case, image, memory, expected)
+    }
+
+    /// Whichever single element is wrong, in whichever output, it is found and named.
+    #[test]
+    fn one_wrong_element_anywhere_is_found_and_named() {
+        let id = "b=2,hq=4,hkv=2,d=5,n=[9,0],dt=f16,q=HD+pad1,out=HD+pad3.2@1";
+        let (case, image, memory, expected) = right(id);
+        assert!(compare(&case, &image, &memory, &expected, true).is_right());
+        let places = case.placements().unwrap();
+        for row in 0..8 {
+            let (batch, head) = (row / 4, row % 4);
+            for d in 0..5 {
+                let mut wrong = memory.clone();
+                let at = image.element("out", places.out.index(batch, 0, head, 0, d));
+                case.dtypes.out.store(&mut wrong[at..], 0, 30.0);
+                let c = compare(&case, &image, &wrong, &expected, true);
+                assert_eq!(
+                    (c.at, c.quantity, c.wrong),
+                    (Where { batch, head, d }, Quantity::Out, 1)
+                );
+                assert!(c.ratio > 1.0 && c.out_ratio == c.ratio && c.lse_ratio <= 1.0);
+            }
+            let mut wrong = memory.clone();
+            DType::F32.store(&mut wrong[image.element("lse", row)..], 0, 99.0);
+            let c = compare(&case, &image, &wrong, &expected, true);
+            assert_eq!(
+                (c.at, c.quantity, c.wrong),
+                (Where { batch, head, d: 0 }, Quantity::Lse, 1)
+            );
+            assert!(compare(&case, &image, &wrong, &expected, false).is_right());
+            // Both wrong: told by out.
+            let at = image.element("out", places.out.index(1, 0, 3, 0, 4));
+            case.dtypes.out.store(&mut wrong[at..], 0, 30.0);
+            let c = compare(&case, &image, &wrong, &expected, true);
+            assert_eq!((c.quantity, c.wrong), (Quantity::Out, 2));
+        }
     }
 }

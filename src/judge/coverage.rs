@@ -135,8 +135,8 @@ impl Coverage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::draw::{Draw, EDGE_CASES};
     use super::super::space::tests::space;
-    use super::super::space::{Draw, EDGE_CASES};
     use super::*;
 
     #[test]

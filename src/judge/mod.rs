@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod coverage;
+pub mod draw;
 pub mod replay;
 pub mod shrink;
 pub mod space;

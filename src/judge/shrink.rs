@@ -4,7 +4,8 @@
 //! sequence, one head, fewer keys, no window, no padding, plain layouts, f32? [`CaseTree`] is a
 //! `ValueTree`, so the same shrinking serves the sweep and `proptest!` laws.
 
-use super::space::{Draw, Space};
+use super::draw::Draw;
+use super::space::Space;
 use crate::problem::{Case, DType, DTypes, Regime, Storage, default_scale};
 use proptest::strategy::{NewTree, Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -52,7 +53,7 @@ impl Strategy for Cases {
     fn new_tree(&self, runner: &mut TestRunner) -> NewTree<Self> {
         let seed = runner.rng().next_u64();
         // Index 0 to 63 would be edge cases; a law wants any case.
-        let index = super::space::EDGE_CASES + (runner.rng().next_u32() as usize);
+        let index = super::draw::EDGE_CASES + (runner.rng().next_u32() as usize);
         match self.0.draw(seed, index) {
             Draw::Case(case) => Ok(self.tree(*case)),
             Draw::Outside(what, why) => Err(format!("{what}: {why}").into()),

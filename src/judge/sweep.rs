@@ -5,8 +5,9 @@
 //! changes nothing.
 
 use super::coverage::Coverage;
+use super::draw::Draw;
 use super::shrink::Cases;
-use super::space::{Draw, Space};
+use super::space::Space;
 use super::trial::{Failure, Outcome, Trial, TrialError};
 use crate::problem::Case;
 use proptest::strategy::ValueTree;

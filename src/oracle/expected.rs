@@ -60,7 +60,7 @@ impl Probe {
 }
 
 /// The oracle's view of one head of a case.
-fn head<'a>(case: &Case, inputs: &'a Inputs, s: usize, h: usize) -> Head<'a, f32> {
+pub fn head_of<'a>(case: &Case, inputs: &'a Inputs, s: usize, h: usize) -> Head<'a, f32> {
     let (g, keys) = (h / case.group(), case.attended(s));
     Head {
         q: inputs.query(case, s, h),
@@ -80,7 +80,7 @@ impl Expected {
         let (mut answer, mut limits) = (Answer::default(), Bound::default());
         for s in 0..case.batch() {
             for h in 0..case.num_heads {
-                let head = head(case, inputs, s, h);
+                let head = head_of(case, inputs, s, h);
                 attend(&head, &mut answer);
                 bound(&head, &answer, arithmetic, &mut limits);
                 expected.out.extend_from_slice(&answer.out);
@@ -152,7 +152,7 @@ pub fn explain_element(
     arithmetic: &Arithmetic,
     (s, h, d): (usize, usize, usize),
 ) -> (f64, f64, Vec<Term>) {
-    let head = head(case, inputs, s, h);
+    let head = head_of(case, inputs, s, h);
     let (mut answer, mut limits) = (Answer::default(), Bound::default());
     attend(&head, &mut answer);
     bound(&head, &answer, arithmetic, &mut limits);

@@ -6,4 +6,4 @@ mod expected;
 
 pub use attention::{Answer, Head, attend};
 pub use bound::{Arithmetic, Bound, LAMBDA, Term, bound, explain, growth};
-pub use expected::{Expected, PROBES, Probe, explain_element};
+pub use expected::{Expected, PROBES, Probe, explain_element, head_of};

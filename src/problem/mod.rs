@@ -4,6 +4,7 @@
 
 mod case;
 mod dtype;
+mod id;
 mod layout;
 mod regime;
 

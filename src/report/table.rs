@@ -7,9 +7,10 @@ use crate::oracle::Term;
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Write;
 
+/// A table that a terminal shows aligned, and that stays one when pasted into an issue (Markdown).
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(header.iter().copied());
     table
 }

@@ -1,0 +1,503 @@
+//! How a sweep draws cases from a kernel's space.
+//!
+//! Draws crowd around edges: least and largest, tile ± 1, empty sequences, a window as long as the
+//! sequence ± 1. The first [`EDGE_CASES`] cases cover each edge of each axis once; later ones are
+//! random. A case depends on the seed and its index alone, so shards and threads do not change it.
+
+use super::space::Space;
+use crate::data::random::{Stream, mix};
+use crate::kernel::{Param, Pointer, Range, Supports};
+use crate::problem::{Axis, Case, Layout, Regime, Storage, default_scale};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The first cases of a sweep cover every edge of every axis.
+pub const EDGE_CASES: usize = 64;
+
+/// One case in so many is cut from a captured slice.
+const SLICE_EVERY: usize = 8;
+
+/// Multiply-adds that a drawn case may take; heads and sequences are dropped beyond it.
+const WORK_LIMIT: usize = 1 << 20;
+
+/// Sizes around which kernels change their ways: waves, tiles, blocks, powers of two.
+const TILES: [usize; 6] = [16, 32, 64, 128, 256, 512];
+
+/// One draw.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Draw {
+    /// A case.
+    Case(Box<Case>),
+    /// A captured slice that lies outside what the kernel supports: its name, and why.
+    Outside(String, String),
+}
+
+impl Space {
+    /// Case `index` of the sweep with this seed.
+    pub fn draw(&self, seed: u64, index: usize) -> Draw {
+        let kernel = self.manifest.name.bytes().fold(0u64, |h, b| mix(h ^ b as u64));
+        let mut r = Stream::new(seed, &[kernel, index as u64]);
+        let with_slices = !self.slices.is_empty();
+        if with_slices && (index % SLICE_EVERY == SLICE_EVERY / 2 + 1 || self.regimes.is_empty()) {
+            let turn = if self.regimes.is_empty() { index } else { index / SLICE_EVERY };
+            return self.draw_slice(&mut r, turn);
+        }
+        let edge = (index < EDGE_CASES).then(|| {
+            // The edges are numbered without the slices between them.
+            let slices = if with_slices { (index + SLICE_EVERY / 2 - 2) / SLICE_EVERY } else { 0 };
+            Edges { seed: mix(seed ^ kernel), number: index - slices }
+        });
+        // An alignment or a range can make a draw impossible; then the next one is taken.
+        for _ in 0..64 {
+            let case = self.draw_synthetic(&mut r, edge.as_ref());
+            if self.excludes(&case).is_none() && case.validate().is_ok() {
+                return Draw::Case(Box::new(case));
+            }
+        }
+        Draw::Outside("synthetic".into(), "64 draws in a row lay outside [supports]".into())
+    }
+
+    fn draw_slice(&self, r: &mut Stream, turn: usize) -> Draw {
+        let s = &self.manifest.supports;
+        let count = self.slices.len();
+        let (slice, whole) = &self.slices[turn % count];
+        let mut case = whole.clone();
+        case.params = self.draw_params(r, None);
+        case.wave = self.waves[(turn + turn / count) % self.waves.len()];
+        (case.seed, case.order_seed) = (r.bits() >> 32, r.bits() >> 32);
+        // Each slice whole at first; later every other time re-cut.
+        let recut = turn / count % 2 == 1;
+        if recut {
+            case.dtypes = s.dtypes[r.below(s.dtypes.len())];
+            let batch = pick(r, &among(&s.batch, [1, 1, 2, 3]));
+            let lens = among(&s.seq_len, (1..=slice.seq_len).chain([0]));
+            if lens.is_empty() || batch == 0 {
+                return Draw::Outside(slice.name.clone(), "no length of it is supported".into());
+            }
+            case.seq_lens = vec![lens[r.below(lens.len())]; batch];
+            if self.manifest.takes(Pointer::SeqLens) {
+                case.seq_lens.fill_with(|| lens[r.below(lens.len())]);
+            }
+            self.draw_window(r, None, &mut case);
+            self.draw_storage(r, None, &mut case);
+            cheapen(s, &mut case, 4 * WORK_LIMIT);
+        }
+        match self.excludes(&case).or_else(|| case.validate().err().map(|e| e.to_string())) {
+            Some(why) => Draw::Outside(slice.name.clone(), why),
+            None => Draw::Case(Box::new(case)),
+        }
+    }
+
+    /// The kernel's own tunables that may be tile sizes.
+    fn own_tiles(&self) -> impl Iterator<Item = usize> {
+        let values = self.manifest.params.iter().flat_map(|p| p.values.iter());
+        values.filter_map(|v| usize::try_from(*v).ok()).filter(|v| (2..=1024).contains(v))
+    }
+
+    fn draw_params(&self, r: &mut Stream, edge: Option<&Edges>) -> BTreeMap<String, i64> {
+        let pick = |(i, param): (usize, &Param)| {
+            let len = param.values.len();
+            let at = edge.map_or_else(|| r.below(len), |e| e.pick(100 + i, len));
+            (param.name.clone(), param.values[at])
+        };
+        self.manifest.params.iter().enumerate().map(pick).collect()
+    }
+
+    fn draw_synthetic(&self, r: &mut Stream, edge: Option<&Edges>) -> Case {
+        let s = &self.manifest.supports;
+        let mut axis = 0;
+        // The edge of an axis while edges are covered, otherwise a random choice.
+        let mut choose = |r: &mut Stream, len: usize| {
+            axis += 1;
+            edge.map_or_else(|| r.below(len), |e| e.pick(axis, len))
+        };
+        let dtypes = s.dtypes[choose(r, s.dtypes.len())];
+        let head_dim = match edge {
+            Some(_) => {
+                let dims = edges(
+                    &s.head_dim,
+                    [1, 2, 3, 31, 32, 33, 63, 64, 65, 80, 96, 127, 128, 129, 192, 255, 256],
+                );
+                dims[choose(r, dims.len())]
+            }
+            None => draw_head_dim(r, &s.head_dim),
+        };
+        let groups = edges(&s.group, [1, 2, 3, 4, 5, 7, 8, 12, 16]);
+        let group = groups[choose(r, groups.len())];
+        let num_kv_heads = [1, 2, 3, 4, 8][choose(r, 5)];
+        let mut case = Case::plain(group * num_kv_heads, num_kv_heads, head_dim, vec![1]);
+        case.dtypes = dtypes;
+        let batches = edges(&s.batch, [1, 2, 3, 4]);
+        let batch = match edge {
+            Some(_) => batches[choose(r, batches.len())],
+            None if r.below(10) < 3 => batches[0],
+            None => {
+                batches[r.below(batches.len() - 1).min(batches.len() - 1)
+                    + usize::from(batches.len() > 1)]
+            }
+        };
+        let tiles = TILES.into_iter().chain(self.own_tiles());
+        let around = tiles.flat_map(|t| [t - 1, t, t + 1]);
+        let lens = edges(&s.seq_len, around.chain([0, 1, 2, 3, 5, 7, 1024, 1025]));
+        let longest = match edge {
+            Some(_) => lens[choose(r, lens.len())],
+            None => draw_seq_len(r, &s.seq_len, &lens),
+        };
+        let ragged = batch > 1 && self.manifest.takes(Pointer::SeqLens) && r.below(20) < 17;
+        case.seq_lens = vec![longest; batch];
+        if ragged {
+            let empties = s.seq_len.contains(0);
+            for n in case.seq_lens.iter_mut().skip(1) {
+                let shorter = [r.below(longest + 1), r.below(longest + 1) / 8];
+                *n = match r.below(6) {
+                    0 if empties => 0,
+                    _ => near(r, &s.seq_len, &shorter),
+                };
+            }
+            // The longest is not always the first.
+            case.seq_lens.rotate_left(r.below(batch));
+        }
+        case.params = self.draw_params(r, edge);
+        case.wave = self.waves
+            [edge.map_or_else(|| r.below(self.waves.len()), |e| e.pick(90, self.waves.len()))];
+        if r.below(4) == 0 {
+            case.scale = [0.5, 1.5, 0.25, 1.0][r.below(4)] * default_scale(head_dim + r.below(40));
+        }
+        case.regime = self.draw_regime(r, edge);
+        case.sinks = s.sinks && r.below(5) == 0;
+        if s.softcap && r.below(4) == 0 && takes_softcap(&case.regime) {
+            case.softcap = [1.0, 5.0, 30.0, 50.0][r.below(4)];
+        }
+        (case.seed, case.order_seed) = (r.bits() >> 32, r.bits() >> 32);
+        self.draw_window(r, edge, &mut case);
+        cheapen(s, &mut case, WORK_LIMIT);
+        self.draw_storage(r, edge, &mut case);
+        case
+    }
+
+    fn draw_regime(&self, r: &mut Stream, edge: Option<&Edges>) -> Regime {
+        if let Some(e) = edge {
+            return self.regimes[e.pick(91, self.regimes.len())].clone();
+        }
+        // Families by weight, then evenly within the family.
+        let weight = |family: &str| match family {
+            "gauss" => 20,
+            "onehot" => 24,
+            "coded" => 14,
+            "large" => 16,
+            _ => 6,
+        };
+        let families: BTreeSet<&str> = self.regimes.iter().map(Regime::family).collect();
+        let mut at = r.below(families.iter().map(|f| weight(f)).sum());
+        let mut family = "";
+        for f in families {
+            family = f;
+            match at.checked_sub(weight(f)) {
+                Some(rest) => at = rest,
+                None => break,
+            }
+        }
+        let members: Vec<&Regime> = self.regimes.iter().filter(|x| x.family() == family).collect();
+        members[r.below(members.len())].clone()
+    }
+
+    fn draw_window(&self, r: &mut Stream, edge: Option<&Edges>, case: &mut Case) {
+        let s = &self.manifest.supports;
+        let n = case.seq_lens[r.below(case.batch())];
+        let windows = [
+            0,
+            1,
+            n.saturating_sub(1),
+            n,
+            n + 1,
+            2,
+            15,
+            16,
+            17,
+            63,
+            64,
+            65,
+            n / 2,
+            1 + r.below(n + 1),
+        ];
+        case.window_len = match edge {
+            _ if !s.window => 0,
+            Some(e) => windows[e.pick(92, windows.len())],
+            None if r.below(20) < 8 => windows[1 + r.below(windows.len() - 1)],
+            None => 0,
+        };
+    }
+
+    /// Layouts, capacity, padding and base offsets.
+    fn draw_storage(&self, r: &mut Stream, edge: Option<&Edges>, case: &mut Case) {
+        let s = &self.manifest.supports;
+        let n = case.seq_len().max(1);
+        case.capacity = n + [0, 0, 0, 1, 7, 64, n][r.below(7)].min(2048);
+        let mut layout = |axis: usize, list: &[Layout]| {
+            list[edge.map_or_else(|| r.below(list.len()), |e| e.pick(axis, list.len()))].clone()
+        };
+        let (k, v) = (layout(93, &self.manifest.layouts.k), layout(94, &self.manifest.layouts.v));
+        // A cache of several layers, of which one is attended and the others are poison.
+        let reads = |name| self.manifest.reads_variable(name);
+        let chance = if reads("layer") || reads("k_stride_l") { 10 } else { 1 };
+        case.layers = if r.below(20) < chance { 1 + r.below(3) } else { 1 };
+        case.layer = r.below(case.layers);
+        let layered = |l: Layout| if case.layers > 1 { l.with_batch().with_layers() } else { l };
+        let (k, v) = (layered(k), layered(v));
+        (case.k, case.v) = (Storage::contiguous(k), Storage::contiguous(v));
+        let plain = Case::plain(1, 1, 1, vec![1]);
+        (case.q, case.out) = (plain.q, plain.out);
+        let padded = s.padding && edge.map_or_else(|| r.below(20) < 9, |e| e.pick(95, 2) == 1);
+        let dims = [
+            (case.num_heads, 1, case.head_dim, case.dtypes.q),
+            (case.num_kv_heads, case.capacity, case.head_dim, case.dtypes.kv),
+            (case.num_kv_heads, case.capacity, case.head_dim_v, case.dtypes.kv),
+            (case.num_heads, 1, case.head_dim_v, case.dtypes.out),
+        ];
+        let (batch, layers) = (case.batch(), case.layers);
+        let tensors = [&mut case.q, &mut case.k, &mut case.v, &mut case.out];
+        for (i, (storage, (heads, tokens, dim, dtype))) in tensors.into_iter().zip(dims).enumerate()
+        {
+            let unit = (s.align.unwrap_or(1) / dtype.size()).max(1);
+            let axes = storage.layout.with_batch().axes().unwrap_or_default();
+            let extent = |a: &Axis| match a {
+                Axis::Seq => batch,
+                Axis::Head => heads,
+                Axis::Token => tokens,
+                Axis::Dim => dim,
+                Axis::Layer => layers,
+            };
+            let (mut pads, mut span) = (Vec::new(), 1);
+            for inner in axes.iter().rev().take(axes.len().saturating_sub(1)) {
+                span *= extent(inner).max(1);
+                // Each tensor's pads come from numbers of its own, so no two strides agree.
+                let extra = if padded { unit * (i + 4 * r.below(2)) } else { 0 };
+                let stride = if s.padding { (span + extra).div_ceil(unit) * unit } else { span };
+                pads.push(stride - span);
+                span = stride;
+            }
+            let offset = if padded { unit * r.below(4) } else { 0 };
+            *storage = Storage::padded(storage.layout.clone(), pads, offset);
+        }
+    }
+}
+
+/// Whether the softcap bends this regime's scores without emptying it of meaning.
+fn takes_softcap(regime: &Regime) -> bool {
+    !matches!(regime, Regime::OneHot(_) | Regime::Large(_))
+}
+
+/// Drops heads, then sequences, until a case costs no more than `limit` multiply-adds.
+fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
+    let shrink_heads = matches!(case.regime, Regime::Slice(_));
+    while case.work() > limit {
+        let group = case.group();
+        if !shrink_heads && case.num_kv_heads > 2 {
+            case.num_kv_heads = 2;
+        } else if !shrink_heads && group > 4 && supports.group.contains(group / 2) {
+            case.num_heads = case.num_kv_heads * (group / 2);
+            continue;
+        } else if case.batch() > 1 && supports.batch.contains(case.batch() - 1) {
+            // Keep the longest: the case was drawn for it.
+            let shortest = case.seq_lens.iter().copied().min().unwrap_or(0);
+            let at = case.seq_lens.iter().position(|n| *n == shortest).unwrap_or(0);
+            case.seq_lens.remove(at);
+        } else if !shrink_heads && case.num_kv_heads > 1 {
+            case.num_kv_heads = 1;
+        } else if !shrink_heads && group > 1 && supports.group.contains(group - 1) {
+            case.num_heads = case.num_kv_heads * (group - 1);
+            continue;
+        } else {
+            return;
+        }
+        case.num_heads = case.num_kv_heads * group;
+    }
+}
+
+/// A largest size beyond this is not an edge to visit: a case of it would take all day.
+const LARGEST_EDGE: usize = 4096;
+
+/// The sizes of a range at or next to each wanted one; ascending, each once.
+fn among(range: &Range, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    let near = |x: usize| [range.at_most(x), range.at_least(x)].into_iter().flatten();
+    let all: BTreeSet<usize> = match &range.one_of {
+        Some(list) => list.iter().copied().filter(|x| range.contains(*x)).collect(),
+        None => wanted.into_iter().flat_map(near).collect(),
+    };
+    all.into_iter().collect()
+}
+
+/// The least size, the next, the largest, and the wanted ones in between.
+fn edges(range: &Range, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    let top = range.max.unwrap_or(usize::MAX).min(LARGEST_EDGE);
+    let wanted = wanted.into_iter().filter(|x| *x <= top);
+    let most = range.max.filter(|max| *max <= LARGEST_EDGE);
+    among(range, wanted.chain([range.min, range.min + 1]).chain(most))
+}
+
+fn pick(r: &mut Stream, sizes: &[usize]) -> usize {
+    if sizes.is_empty() { 0 } else { sizes[r.below(sizes.len())] }
+}
+
+/// A size of the range near one of the wanted.
+fn near(r: &mut Stream, range: &Range, wanted: &[usize]) -> usize {
+    let wanted = pick(r, wanted);
+    match (&range.one_of, range.at_most(wanted), range.at_least(wanted)) {
+        // A short list: any of it, whatever was wanted.
+        (Some(_), ..) => pick(r, &among(range, [])),
+        (_, Some(x), _) | (_, None, Some(x)) => x,
+        _ => range.min,
+    }
+}
+
+fn draw_head_dim(r: &mut Stream, range: &Range) -> usize {
+    let large = r.below(4) == 0;
+    let any = [1 + r.below(127), 128 + r.below(129)];
+    let wanted: &[usize] = match r.below(3) {
+        0 if large => &[128, 192, 256],
+        0 => &[16, 32, 64, 80, 96],
+        1 if large => &[127, 129, 160, 255, 128],
+        1 => &[1, 2, 3, 4, 8, 31, 33, 63, 65],
+        _ if large => &any[1..],
+        _ => &any[..1],
+    };
+    near(r, range, wanted)
+}
+
+fn draw_seq_len(r: &mut Stream, range: &Range, lens: &[usize]) -> usize {
+    match r.below(20) {
+        0..3 => near_one(r, range, 513, 700),
+        3 => near_one(r, range, 1024, 1200),
+        4..11 => pick(r, lens),
+        _ => near_one(r, range, 1, 300),
+    }
+}
+
+/// A size of the range near `from` to `from + count`.
+fn near_one(r: &mut Stream, range: &Range, from: usize, count: usize) -> usize {
+    let wanted = from + r.below(count);
+    near(r, range, &[wanted])
+}
+
+/// Which edge of each axis a case is for.
+struct Edges {
+    seed: u64,
+    number: usize,
+}
+
+impl Edges {
+    /// The edge of an axis with `len` edges. Each axis has a walk of its own through its edges (a
+    /// start and a step that is prime to `len`), so that every edge comes up in any `len` cases
+    /// in a row, and no two axes go together.
+    fn pick(&self, axis: usize, len: usize) -> usize {
+        let mut r = Stream::new(self.seed, &[axis as u64, 77]);
+        let (start, step) = (r.below(len), 1 + r.below(len.max(2) - 1));
+        let step = (0..len).map(|i| 1 + (step - 1 + i) % len.max(1)).find(|s| gcd(*s, len) == 1);
+        // Rounds after the first start elsewhere: axes of equal length would go together for ever.
+        let round = self.number / len;
+        (start + self.number * step.unwrap_or(1) + round * (1 + axis % 3)) % len
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::space::tests::{filter, manifest, space};
+    use super::*;
+
+    pub(crate) fn cases(space: &Space, range: std::ops::Range<usize>) -> Vec<Case> {
+        range
+            .filter_map(|i| match space.draw(5, i) {
+                Draw::Case(c) => Some(*c),
+                Draw::Outside(..) => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_draw_is_valid_inside_the_space_and_its_id_parses_back() {
+        let s = space();
+        for c in cases(&s, 0..2000) {
+            assert_eq!(c.validate(), Ok(()));
+            assert_eq!(s.excludes(&c), None, "{c}");
+            assert_eq!(c.to_string().parse::<Case>().as_ref(), Ok(&c), "{c}");
+        }
+    }
+
+    #[test]
+    fn draws_depend_on_the_seed_and_the_index_alone() {
+        let s = space();
+        assert_eq!(s.draw(5, 300), s.draw(5, 300));
+        assert_ne!(s.draw(5, 300), s.draw(6, 300));
+        assert_ne!(s.draw(5, 300), s.draw(5, 301));
+    }
+
+    #[test]
+    fn the_first_cases_cover_each_edge_of_each_axis() {
+        let s = space();
+        let c = cases(&s, 0..EDGE_CASES);
+        let some = |what: &str, f: &dyn Fn(&Case) -> bool| assert!(c.iter().any(f), "{what}");
+        for d in [1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256] {
+            some(&format!("d={d}"), &|c| c.head_dim == d);
+        }
+        for n in [0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 511, 512, 513] {
+            some(&format!("n={n}"), &|c| c.seq_len() == n);
+        }
+        for dtype in &s.manifest.supports.dtypes {
+            some("dtype", &|c| c.dtypes == *dtype);
+        }
+        for l in &s.manifest.layouts.v {
+            some("v layout", &|c| c.v.layout == *l);
+        }
+        for t in [32, 64, 128] {
+            some("tile", &|c| c.params["tile"] == t);
+        }
+        for g in [1, 2, 3, 5, 8, 16] {
+            some(&format!("group {g}"), &|c| c.group() == g);
+        }
+        some("an empty sequence in a batch", &|c| {
+            c.batch() > 1 && c.seq_lens.contains(&0) && c.seq_len() > 0
+        });
+        for (what, by) in [("window = length - 1", -1isize), ("= length", 0), ("= length + 1", 1)] {
+            some(what, &|c| {
+                c.window_len > 1
+                    && c.seq_lens.iter().any(|n| *n as isize + by == c.window_len as isize)
+            });
+        }
+        for regime in &s.regimes {
+            some(&regime.to_string(), &|c| c.regime == *regime);
+        }
+    }
+
+    #[test]
+    fn the_shares_that_a_sweep_promises_are_drawn() {
+        let c = cases(&space(), 64..4064);
+        let share = |what: &str, least: f64, f: &dyn Fn(&Case) -> bool| {
+            let got = c.iter().filter(|c| f(c)).count() as f64 / c.len() as f64;
+            assert!(got >= least, "{what}: {got:.3} < {least}");
+        };
+        share("seq_len over 512", 0.19, &|c| c.seq_len() > 512);
+        share("head_dim 128 or more", 0.19, &|c| c.head_dim >= 128);
+        share("ragged", 0.36, &|c| c.is_ragged());
+        share("window", 0.25, &|c| c.window_len > 0);
+        share("padded", 0.30, &|c| c.is_padded());
+        share("wave 64", 0.45, &|c| c.wave == 64);
+    }
+
+    #[test]
+    fn alignment_and_multiples_are_kept() {
+        let supports = "align = 16\nhead_dim = { min = 8, max = 128, multiple_of = 8 }";
+        let padded = manifest(&format!("{supports}\npadding = true"));
+        let s = Space::new(&padded, &filter(), &[]).unwrap();
+        let c = cases(&s, 0..500);
+        assert!(c.len() > 400, "{}", c.len());
+        assert!(c.iter().any(|c| c.is_padded()));
+        for case in &c {
+            assert_eq!(padded.supports(case), Ok(()));
+        }
+        let tight = Space::new(&manifest(supports), &filter(), &[]).unwrap();
+        assert!(cases(&tight, 0..500).iter().all(|c| !c.is_padded()));
+    }
+}
