@@ -166,6 +166,9 @@ faults! {
     no_barrier_after_the_weights_are_written: &["oracle", "repeat"],
         (ONLINE, "weights[thread] = weight;\n        __syncthreads();",
          "weights[thread] = weight;");
+    // The barrier at the end of a tile is not in this list: without it nothing changes, since
+    // block_reduce either has barriers of its own before the weights are written again, or makes
+    // every lane of the only wave arrive at its shuffles.
     no_barrier_after_the_query_is_loaded: &["oracle", "repeat"],
         (ONLINE, "    __syncthreads();\n\n    // The running maximum", "    // The running maximum");
     no_barrier_after_the_slots_are_written: &["oracle", "repeat"],
