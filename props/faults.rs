@@ -37,12 +37,15 @@ fn assert_caught(name: &str, edits: &[Edit<'_>], properties: &[&str]) -> Value {
     };
     let failure = caught(&mutated(name, edits).join(kernel), &[]);
     let property = failure["property"].as_str().unwrap();
-    assert!(properties.contains(&property), "{name}: caught by {property}: {failure:#}");
+    // `oracle/lse` is of the family `oracle`: a wrong value, in out or in lse.
+    let family = property.split('/').next().unwrap();
+    let right = properties.contains(&property) || properties.contains(&family);
+    assert!(right, "{name}: caught by {property}: {failure:#}");
     failure
 }
 
 /// Values that differ from the oracle's, in the output or in its log-sum-exp.
-const VALUES: &[&str] = &["oracle", "oracle/lse"];
+const VALUES: &[&str] = &["oracle"];
 
 #[test]
 fn one_key_too_few_is_caught_shrunk_saved_and_replayed() {
@@ -55,7 +58,7 @@ fn one_key_too_few_is_caught_shrunk_saved_and_replayed() {
     assert_eq!(document["kernels"][0]["cases"], 300, "{document:#}");
     for failure in failures {
         let property = failure["property"].as_str().unwrap();
-        assert!(VALUES.contains(&property), "{failure:#}");
+        assert!(property.starts_with("oracle"), "{failure:#}");
 
         // Shrunk to next to nothing.
         let id = failure["id"].as_str().unwrap();
@@ -119,13 +122,13 @@ faults! {
         (ONLINE, "kv_head = h / group;", "kv_head = h % (gridDim.x / group);");
     the_kv_head_is_always_the_first: VALUES,
         (ONLINE, "kv_head = h / group;", "kv_head = 0;");
-    the_first_length_holds_for_all_sequences: &["oracle", "oracle/lse", "crash"],
+    the_first_length_holds_for_all_sequences: &["oracle", "crash"],
         (ONLINE, "const int end = seq_lens[b],", "const int end = seq_lens[0],");
     v_goes_by_the_strides_of_k: &["oracle", "crash"],
         ("decode_online.toml",
          r#""i64:v_stride_s", "i64:v_stride_h", "i64:v_stride_n", "i64:v_stride_d","#,
          r#""i64:k_stride_s", "i64:k_stride_h", "i64:k_stride_n", "i64:k_stride_d","#);
-    out_goes_by_the_strides_of_q: &["oracle", "oracle/lse", "stray-write", "repeat"],
+    out_goes_by_the_strides_of_q: &["oracle", "stray-write", "repeat"],
         (ONLINE,
          "out += b * out_stride_s + h * out_stride_h;",
          "out += b * q_stride_s + h * q_stride_h;");
@@ -204,18 +207,15 @@ faults! {
 #[test]
 fn a_kernel_that_does_nothing() {
     let failure = caught(&super::bench::does_nothing(), &[]);
-    assert!(VALUES.contains(&failure["property"].as_str().unwrap()), "{failure:#}");
+    assert!(failure["property"].as_str().unwrap().starts_with("oracle"), "{failure:#}");
 }
 
 #[test]
 fn a_reduction_that_ends_one_step_early_on_waves_of_64() {
     let from = "int mask = lanes_of(threads) / 2;";
     let to = "int mask = lanes_of(threads) < 32 ? lanes_of(threads) / 2 : 16;";
-    let failure = assert_caught(
-        "shuffle_from_16",
-        &[(SHARED, from, to)],
-        &["oracle", "oracle/lse", "deadlock", "repeat"],
-    );
+    let failure =
+        assert_caught("shuffle_from_16", &[(SHARED, from, to)], &["oracle", "deadlock", "repeat"]);
     assert_eq!(failure["case"]["wave"], 64, "{failure:#}");
 }
 

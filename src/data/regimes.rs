@@ -129,8 +129,12 @@ fn large_targets(case: &Case, s: usize, kv_head: usize, kind: LargeScores) -> Ve
         LargeScores::E80 => (0..keys).map(|_| r.sign() * 80.0 + r.between(-2.0, 2.0)).collect(),
         LargeScores::E1000 => (0..keys).map(|_| r.between(-1e3, 1e3)).collect(),
         LargeScores::E30000 => (0..keys).map(|_| r.between(-3e4, 3e4)).collect(),
-        // Gaps of about 1 between the largest ones, so that several weights count.
-        LargeScores::Negative => (0..keys).map(|_| -1e4 - 8.0 * r.gauss().abs()).collect(),
+        // The largest anywhere between -2.9e4 and -1.1e4, and gaps of about 1 between the largest
+        // ones, so that several weights count.
+        LargeScores::Negative => {
+            let largest = r.between(-2.9e4, -1.1e4);
+            (0..keys).map(|_| largest - 8.0 * r.gauss().abs()).collect()
+        }
         LargeScores::Spread => {
             let quarter = r.below(4);
             let mut targets: Vec<f32> = (0..keys).map(|_| r.between(-90.0, 0.0)).collect();

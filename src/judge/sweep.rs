@@ -85,7 +85,7 @@ impl Stopped {
     }
 }
 
-/// Failures of one property: the smallest found, shrunk, and how many there were.
+/// Failures of one family of properties: the smallest found, shrunk, and how many there were.
 #[derive(Debug, Clone)]
 pub struct Finding {
     /// The shrunk case.
@@ -146,7 +146,7 @@ pub struct Report {
     pub coverage: Coverage,
     /// What `[supports]` has and no case exercised.
     pub missing: Vec<String>,
-    /// One for each property that failed.
+    /// One for each family of properties that failed.
     pub findings: Vec<Finding>,
     /// Why it ended early.
     pub stopped: Option<Stopped>,
@@ -311,7 +311,8 @@ impl Shared<'_> {
     }
 }
 
-/// Shrinks a failing case as long as it fails in the same property.
+/// Shrinks a failing case as long as it fails in the same property, or the same family of them
+/// (`oracle` and `oracle/lse`).
 fn shrink(
     cases: &Cases,
     trial: &mut Trial,
@@ -333,7 +334,7 @@ fn shrink(
     {
         tries += 1;
         more = match trial.judge(&tree.current()) {
-            Ok(Outcome::Failed(f)) if f.property == smallest.property => {
+            Ok(Outcome::Failed(f)) if family(f.property) == family(smallest.property) => {
                 smallest = *f;
                 tree.simplify()
             }
@@ -342,6 +343,11 @@ fn shrink(
     }
     trial.set_time_limit(limit);
     (tree.smallest().clone(), smallest, tries)
+}
+
+/// `oracle` for `oracle/lse`.
+fn family(property: &str) -> &str {
+    property.split('/').next().unwrap_or(property)
 }
 
 #[derive(Default)]
@@ -377,14 +383,14 @@ impl Tally {
         }
     }
 
-    /// One finding a property: its cheapest case, shrunk.
+    /// One finding a family of properties: its cheapest case, shrunk.
     fn findings(
         &self,
         mut shrink: impl FnMut(Case, Failure) -> (Case, Failure, usize),
     ) -> Vec<Finding> {
         let mut by_property: BTreeMap<&str, Vec<&(Case, Box<Failure>)>> = BTreeMap::new();
         for failed in &self.failures {
-            by_property.entry(failed.1.property).or_default().push(failed);
+            by_property.entry(family(failed.1.property)).or_default().push(failed);
         }
         by_property
             .into_values()

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -113,7 +114,8 @@ impl Toolchain {
     /// The compiler as a command that speaks English, so that its messages can be read.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.env("LC_ALL", "C");
+        // Its own process group: an interrupt from the keyboard ends the sweep, not a compilation.
+        command.env("LC_ALL", "C").process_group(0);
         command
     }
 }
@@ -160,7 +162,7 @@ fn probe(program: &Path) -> Result<Toolchain, String> {
     }
     let family = if version.contains("clang") {
         Family::Clang
-    } else if text.contains("Free Software Foundation") {
+    } else if text.contains("Free Software Foundation") && !version.contains("coreutils") {
         Family::Gcc
     } else {
         return Err(format!("it is neither g++ nor clang, but `{version}`"));
