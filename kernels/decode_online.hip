@@ -11,14 +11,18 @@
 //   seq_lens [batch] i32    sinks [num_heads] f32 or null    lse [batch, num_heads] f32 or null
 //
 // Algorithm: online softmax, Milakov & Gimelshein 2018 (arXiv:1805.02867), algorithm 3, a tile of
-//   blockDim.x keys at a time. A thread scores one key of the tile; the block takes the maximum;
-//   then a thread owns the elements d = threadIdx.x, + blockDim.x, ... of the output.
-// Launch:   grid (num_heads, batch), block (tile): a power of two up to 1024.
+//   blockDim.x * KEYS_PER_THREAD keys at a time. A thread scores its keys of the tile; the block
+//   takes the maximum; then a thread owns the elements d = threadIdx.x, + blockDim.x, ... of out.
+// Launch:   grid (num_heads, batch), block (threads): a power of two up to 1024.
 //           Shared: q and the accumulator in f32, the tile's weights, the reduction's slots.
 // Requires: nothing of alignment. seq_lens[b] = 0 is legal: writes out = 0.
 // History:  v1 kept a redundant sum of the weights in every thread; now each thread sums the
 //           weights of its own keys, and the block adds them up once at the end.
+//           v2 scored one key a thread and tile; with four, the block reduces a quarter as often.
 #include "portable.h"
+
+// Keys that a thread scores between two maxima of the block; the manifest sizes `weights` by it.
+constexpr int KEYS_PER_THREAD = 4;
 
 template <typename Q, typename KV, typename Out>
 __global__ void decode_online(
@@ -30,11 +34,11 @@ __global__ void decode_online(
     extern __shared__ float shared[];
     float *query = shared;                     // [head_dim]
     float *accumulator = query + head_dim;     // [head_dim], each element owned by one thread
-    float *weights = accumulator + head_dim;   // [blockDim.x], the tile's exp(s - m)
-    float *slots = weights + blockDim.x;       // [BLOCK_REDUCE_SLOTS]
+    float *weights = accumulator + head_dim;   // [blockDim.x * KEYS_PER_THREAD], exp(s - m)
+    float *slots = weights + blockDim.x * KEYS_PER_THREAD;  // [BLOCK_REDUCE_SLOTS]
 
     const int h = blockIdx.x, b = blockIdx.y, kv_head = h / group;
-    const int thread = threadIdx.x, threads = blockDim.x;
+    const int thread = threadIdx.x, threads = blockDim.x, tile = threads * KEYS_PER_THREAD;
     const int end = seq_lens[b], begin = first_key(end, window_len);
     q += b * q_stride_s + h * q_stride_h;
     k += b * k_stride_s + kv_head * k_stride_h;
@@ -50,25 +54,32 @@ __global__ void decode_online(
     // The running maximum is the same in every thread; the running sum is this thread's part.
     float maximum = sinks ? sinks[h] : -INFINITY;
     float sum = sinks && thread == 0 ? 1.0f : 0.0f;
-    for (int first = begin; first < end; first += threads) {
-        const int n = first + thread;
-        const int count = end - first < threads ? end - first : threads;
-        float score = -INFINITY;
-        if (thread < count) {
-            const KV *row = k + n * k_stride_n;
-            float dot = 0.0f;
-            for (int d = 0; d < head_dim; ++d) dot += query[d] * to_float(row[d * k_stride_d]);
-            score = finish_score(dot, scale, softcap);
+    for (int first = begin; first < end; first += tile) {
+        const int count = end - first < tile ? end - first : tile;
+        float scores[KEYS_PER_THREAD], largest = -INFINITY;
+        for (int i = 0; i < KEYS_PER_THREAD; ++i) {
+            const int j = thread + i * threads;
+            scores[i] = -INFINITY;
+            if (j < count) {
+                const KV *row = k + (first + j) * k_stride_n;
+                float dot = 0.0f;
+                for (int d = 0; d < head_dim; ++d) dot += query[d] * to_float(row[d * k_stride_d]);
+                scores[i] = finish_score(dot, scale, softcap);
+            }
+            largest = fmaxf(largest, scores[i]);
         }
-        const float larger = fmaxf(maximum, block_reduce(score, slots, take_max()));
+        const float larger = fmaxf(maximum, block_reduce(largest, slots, take_max()));
         // why: before the first key the maximum is -inf, and -inf - -inf is NaN.
         const float rescale = maximum == -INFINITY ? 0.0f : expf(maximum - larger);
-        // A NaN score passes: what is not a number must show.
-        const float weight = score == -INFINITY ? 0.0f : expf(score - larger);
         maximum = larger;
-        sum = sum * rescale + weight;
-        weights[thread] = weight;
-        __syncthreads();
+        sum *= rescale;
+        for (int i = 0; i < KEYS_PER_THREAD; ++i) {
+            // A NaN score passes: what is not a number must show.
+            const float weight = scores[i] == -INFINITY ? 0.0f : expf(scores[i] - larger);
+            weights[thread + i * threads] = weight;
+            sum += weight;
+        }
+        __syncthreads();  // every thread reads all weights of the tile
         for (int d = thread; d < head_dim; d += threads) {
             const KV *column = v + first * v_stride_n + d * v_stride_d;
             float value = accumulator[d] * rescale;
@@ -80,7 +91,8 @@ __global__ void decode_online(
 
     const float total = block_reduce(sum, slots, take_sum());
     for (int d = thread; d < head_dim; d += threads) {
-        out[d] = rounded<Out>::from(total > 0.0f ? accumulator[d] / total : 0.0f);
+        // Nothing attended: 0. A total that is NaN passes.
+        out[d] = rounded<Out>::from(total == 0.0f ? 0.0f : accumulator[d] / total);
     }
     if (lse && thread == 0) lse[b * gridDim.x + h] = maximum + logf(total);
 }

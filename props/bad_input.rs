@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::bench::{Bench, mutated, said_once};
 
 /// A case that every kernel here supports, and that fails where a kernel is wrong at all.
-const CASE: &str = "b=2,hq=4,hkv=2,d=40,n=[50,33],dt=f32,p.tile=32,wave=32,data=gauss,seed=1";
+const CASE: &str = "b=2,hq=4,hkv=2,d=40,n=[50,33],dt=f32,p.threads=32,wave=32,data=gauss,seed=1";
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/slices/p5_ba_decode0_L00_f32.safetensors")
@@ -113,7 +113,7 @@ fn an_impossible_case_is_refused() {
     refuses("hq=1,hkv=1,d=8,n=4,colour=red", &["colour"]);
     refuses("hq=1,hkv=1,d=8,n=4,data=loud", &["loud", "gauss"]);
     refuses("hq=1,hkv=1,d=300,n=4", &["head_dim = 300", "1 to 256"]);
-    refuses("hq=1,hkv=1,d=8,n=4,p.tile=7", &["tile"]);
+    refuses("hq=1,hkv=1,d=8,n=4,p.threads=7", &["parameter threads"]);
     refuses("hq=1,hkv=1,d=8,n=4,data=slice:none", &["none"]);
     refuses("hq=1,hkv=1,d=8,n=99999999999999999999", &["99999999999999999999"]);
 }
@@ -174,8 +174,8 @@ fn manifests_with_a_mistake_are_refused_by_line() {
     );
     refuses(
         "block",
-        "block = [\"tile\", 1, 1]",
-        "block = [\"tile\", 64, 1]",
+        "block = [\"threads\", 1, 1]",
+        "block = [\"threads\", 64, 1]",
         &["32 x 64 x 1", "at most 1024"],
     );
 }
@@ -236,7 +236,7 @@ fn kernels_that_crash_hang_or_write_elsewhere_are_at_fault_themselves() {
     fails("before", out, before, "stray-write", &["the kernel wrote", "out"]);
     let k = "const_cast<KV *>(k)[0] = k[1];";
     fails("k", out, &format!("{out} {k}"), "stray-write", &["the kernel wrote", "k"]);
-    fails("loop", "first += threads)", "first += 0)", "timeout", &["500ms", "--time-limit"]);
+    fails("loop", "first += tile)", "first += 0)", "timeout", &["500ms", "--time-limit"]);
     let zero = format!("    if (blockIdx.x == 1) abort();\n{start}");
     fails("trap", start, &zero, "trap", &["stopped itself", "block ("]);
     let deep = "if (thread >= count) break;";

@@ -135,7 +135,7 @@ faults! {
     the_accumulator_is_not_rescaled: VALUES,
         (ONLINE, "float value = accumulator[d] * rescale;", "float value = accumulator[d];");
     the_sum_is_not_rescaled: VALUES,
-        (ONLINE, "sum = sum * rescale + weight;", "sum = sum + weight;");
+        (ONLINE, "sum *= rescale;", "sum *= 1.0f;");
     the_running_maximum_starts_at_a_finite_number: VALUES,
         (ONLINE, "float maximum = sinks ? sinks[h] : -INFINITY;",
          "float maximum = sinks ? sinks[h] : -1e4f;");
@@ -144,7 +144,7 @@ faults! {
          "float maximum = sinks ? sinks[h] : 0.0f;");
     the_maximum_is_not_subtracted: VALUES,
         (ONLINE, "maximum = larger;", "maximum = 0.0f;"),
-        (ONLINE, "expf(score - larger);", "expf(score);");
+        (ONLINE, "expf(scores[i] - larger);", "expf(scores[i]);");
     the_sinks_are_ignored: VALUES,
         (ONLINE, "sum = sinks && thread == 0 ? 1.0f : 0.0f;", "sum = 0.0f;");
     every_thread_counts_the_sink: VALUES,
@@ -156,7 +156,7 @@ faults! {
     the_last_dims_of_a_key_are_dropped: VALUES,
         (ONLINE, "d < head_dim; ++d) dot +=", "d < head_dim / 4 * 4; ++d) dot +=");
     dims_beyond_the_block_are_not_written: &["oracle"],
-        (ONLINE, "d += threads) {\n        out[d]", "d += head_dim) {\n        out[d]");
+        (ONLINE, "d += threads) {\n        // Nothing attended", "d += head_dim) {\n        // Nothing attended");
     an_empty_sequence_is_not_written: VALUES,
         (ONLINE, "    q += b *", "    if (end == 0) return;\n    q += b *");
     the_log_sum_exp_has_base_two: &["oracle/lse"],
@@ -167,8 +167,7 @@ faults! {
         (ONLINE, "accumulator[d] = value;",
          "accumulator[d] = to_float(rounded<__half>::from(value));");
     no_barrier_after_the_weights_are_written: &["oracle", "repeat"],
-        (ONLINE, "weights[thread] = weight;\n        __syncthreads();",
-         "weights[thread] = weight;");
+        (ONLINE, "        __syncthreads();  // every thread reads all weights of the tile\n", "");
     // The barrier at the end of a tile is not in this list: without it nothing changes, since
     // block_reduce either has barriers of its own before the weights are written again, or makes
     // every lane of the only wave arrive at its shuffles.
@@ -186,7 +185,8 @@ faults! {
         (ONLINE, "            accumulator[d] = value;",
          "            if (first + count == end) value += 0.0f * to_float(column[count * v_stride_n]);\n            accumulator[d] = value;");
     a_barrier_that_some_threads_do_not_reach: &["deadlock"],
-        (ONLINE, "weights[thread] = weight;", "weights[thread] = weight;\n        if (thread >= count) break;");
+        (ONLINE, "        __syncthreads();  // every thread",
+         "        if (thread >= count) break;\n        __syncthreads();  // every thread");
     the_output_is_written_through_a_null_pointer: &["crash"],
         (ONLINE, "out += b * out_stride_s + h * out_stride_h;", "out = nullptr;");
     the_very_first_element_alone_is_wrong: &["oracle"],
@@ -221,7 +221,7 @@ fn a_reduction_that_ends_one_step_early_on_waves_of_64() {
 
 #[test]
 fn an_endless_loop() {
-    let edit = ("decode_online.hip", "first < end; first += threads)", "first < end; first += 0)");
+    let edit = ("decode_online.hip", "first < end; first += tile)", "first < end; first += 0)");
     let kernel = mutated("endless", &[edit]).join("decode_online.toml");
     let failure = caught(&kernel, &["--time-limit", "100ms"]);
     assert_eq!(failure["property"], "timeout", "{failure:#}");

@@ -221,7 +221,7 @@ fn one_case_is_judged_by_its_id() {
 #[test]
 fn the_terms_of_a_bound_add_up_to_it() {
     let bench = Bench::new();
-    let id = "b=2,hq=6,hkv=2,d=80,n=[77,40],w=33,softcap=5,sinks=1,dt=f16,p.tile=32,wave=64,data=gauss,seed=3";
+    let id = "b=2,hq=6,hkv=2,d=80,n=[77,40],w=33,softcap=5,sinks=1,dt=f16,p.threads=32,wave=64,data=gauss,seed=3";
     let explain = ["sweep", "decode_online", "--case", id, "--explain-bound", "1,4,79"];
     let ran = bench.run(explain).ends_with(0);
     let number = |text: &str| text.trim_end_matches('.').parse::<f64>().ok();
