@@ -240,7 +240,7 @@ fn kernels_that_crash_hang_or_write_elsewhere_are_at_fault_themselves() {
     let zero = format!("    if (blockIdx.x == 1) abort();\n{start}");
     fails("trap", start, &zero, "trap", &["stopped itself", "block ("]);
     let barrier = "__syncthreads();  // every thread reads";
-    let hang = format!("if (thread >= count) break; {barrier}");
+    let hang = format!("if (thread >= 7) break; {barrier}");
     fails("hang", barrier, &hang, "deadlock", &["hangs", "thread ("]);
     let past = "shared[2 * head_dim + 4 * threads + 32 + thread] = 1.0f;";
     fails("shared", out, &format!("{out} {past}"), "shared-overrun", &["past its"]);
