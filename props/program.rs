@@ -169,7 +169,7 @@ fn shards_judge_disjoint_cases_that_together_are_all() {
     let ids = |options: &str| -> BTreeSet<String> {
         judged(options).iter().map(Case::to_string).collect()
     };
-    let (first, second) = (ids("--cases 9 --shard 1/2"), ids("--cases 9 --shard 2/2"));
+    let (first, second) = (ids("--cases 18 --shard 1/2"), ids("--cases 18 --shard 2/2"));
     assert_eq!((first.len(), second.len()), (9, 9));
     assert!(first.is_disjoint(&second));
     assert_eq!(ids("--cases 18"), &first | &second);

@@ -4,7 +4,6 @@ mod build;
 mod faults;
 mod floats;
 mod meaning;
-mod speed;
 
 use std::fs;
 use std::path::{Path, PathBuf};

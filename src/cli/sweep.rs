@@ -11,14 +11,14 @@ use attnbench::data::regimes::generate;
 use attnbench::judge::replay::save;
 use attnbench::judge::space::{Filter, Space};
 use attnbench::judge::sweep::{Options, Report, Verdict, judge_one, sweep};
-use attnbench::judge::trial::{Trial, TrialError, arithmetic};
+use attnbench::judge::trial::{Trial, TrialError, arithmetic, fits_in_memory};
 use attnbench::kernel::Manifest;
 use attnbench::oracle::explain_element;
 use attnbench::problem::{Case, DTypes, Regime, UnknownRegime};
 use attnbench::report::json::{self, KernelResult, SavedFailure};
 use attnbench::report::table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -85,11 +85,14 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
+/// More parts than this are a typing error.
+const MOST_SHARDS: usize = 10_000;
+
 fn parse_shard(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
     match parts {
-        Some((i, n)) if (1..=n).contains(&i) => Ok((i, n)),
-        _ => Err("write I/N with 1 <= I <= N, such as 2/4".into()),
+        Some((i, n)) if (1..=n).contains(&i) && n <= MOST_SHARDS => Ok((i, n)),
+        _ => Err(format!("write I/N with 1 <= I <= N <= {MOST_SHARDS}, such as 2/4")),
     }
 }
 
@@ -174,11 +177,16 @@ pub fn run(args: &Args) -> Result<Found> {
 
     let start = Instant::now();
     let mut outcomes = Vec::new();
-    for (name, manifest) in &kernels {
-        let deadline = args.max_time.map(|t| start + t);
+    for (turn, (name, manifest)) in kernels.iter().enumerate() {
+        // Each kernel gets its share of the time that is left.
+        let left = args.max_time.map(|t| t.saturating_sub(start.elapsed()));
+        let deadline = left.map(|t| Instant::now() + t / (kernels.len() - turn) as u32);
         let bench = Bench { args, manifest, device: &device, captured: &captured, deadline };
         match bench.sweep(case.as_ref(), &interrupted) {
             Ok(report) => {
+                if let Some(error) = &report.error {
+                    eprintln!("error: {error}");
+                }
                 let saved = save_findings(args, name, manifest, &report);
                 outcomes.push(Outcome::Swept(Box::new(report), saved));
             }
@@ -186,14 +194,17 @@ pub fn run(args: &Args) -> Result<Found> {
                 let fatal = error
                     .downcast_ref()
                     .is_some_and(|e| matches!(e, TrialError::Compile(e) if is_fatal(e)));
-                if kernels.len() == 1 || fatal {
+                if kernels.len() == 1 || fatal && outcomes.is_empty() {
                     return Err(error);
                 }
-                // The other kernels are swept all the same.
+                // The other kernels are swept all the same; what was found is not lost.
                 let error = in_words(&error);
                 let prefix = if error.starts_with(name) { "" } else { &format!("{name}: ") };
                 eprintln!("error: {prefix}{error}");
                 outcomes.push(Outcome::Error(manifest.name.clone(), error));
+                if fatal {
+                    break;
+                }
             }
         }
     }
@@ -268,7 +279,7 @@ impl Bench<'_> {
         let threads = args.jobs.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         });
-        let bar = progress(&self.manifest.name, args.cases);
+        let bar = progress(&self.manifest.name, options.share() as u64);
         let report = sweep(&space, &options, threads, &make, interrupted, &|judged, failed| {
             bar.set_position(judged as u64);
             if failed > 0 {
@@ -310,7 +321,13 @@ fn save_findings(
     report: &Report,
 ) -> Vec<SavedFailure> {
     let program = std::env::args().next().unwrap_or_else(|| "attnbench".into());
-    let one = |finding| match save(&args.save, name, manifest, finding) {
+    // A manifest's path is saved so that replay finds it from any folder.
+    let kernel = if Path::new(name).exists() && name.ends_with(".toml") {
+        std::path::absolute(name).map_or(name.to_owned(), |p| p.display().to_string())
+    } else {
+        name.to_owned()
+    };
+    let one = |finding| match save(&args.save, &kernel, manifest, finding) {
         Ok(path) => {
             let path = path.display().to_string();
             SavedFailure {
@@ -356,6 +373,7 @@ fn explain(
             bail!("--explain-bound: {what} {value} of a case that has {limit}; count from 0");
         }
     }
+    fits_in_memory(case)?;
     let slices: Vec<Captured> = captured.iter().map(|(c, _)| c.clone()).collect();
     let inputs = generate(case, &slices)?;
     for (_, manifest) in kernels {
@@ -404,8 +422,10 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
         if let Some(stopped) = r.stopped {
             text += &format!("{}: {}\n", r.kernel, stopped.reason());
         }
-        if let Some(why) = &r.vacuous_why {
-            text += &format!("{}: the check would not see {why} on this case\n", r.kernel);
+        for (why, count) in &r.vacuous_why {
+            let times =
+                if args.case.is_some() { String::new() } else { format!("{count} times: ") };
+            text += &format!("{}: vacuous {times}the check would not see {why}\n", r.kernel);
         }
     }
     let verdict = match found(outcomes) {
@@ -425,10 +445,14 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
 }
 
 fn found(outcomes: &[Outcome]) -> Found {
+    let error = |o: &Outcome| match o {
+        Outcome::Swept(r, _) => r.error.is_some() && r.verdict != Verdict::Fail,
+        Outcome::Error(..) => true,
+    };
     let fault = |o: &Outcome| matches!(o, Outcome::Swept(r, _) if r.verdict != Verdict::Pass);
-    if outcomes.iter().any(fault) {
+    if outcomes.iter().any(|o| fault(o) && !error(o)) {
         Found::Fault
-    } else if outcomes.iter().any(|o| matches!(o, Outcome::Error(..))) {
+    } else if outcomes.iter().any(error) {
         Found::Trouble
     } else {
         Found::Nothing

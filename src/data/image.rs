@@ -1,8 +1,8 @@
 //! The image of device memory that a run works on: tensors, gaps, guard zones, poison.
 //!
-//! Every byte that a kernel may neither read nor write is poison: rows past `seq_len`, gaps between
-//! strides, other layers, the zones around each buffer, and, before the launch, the output and the
-//! scratch. After the run everything but the output's own elements and the scratch must be as it
+//! Every byte that a kernel may neither read nor write is poison: rows past `seq_len` and (in two of
+//! three runs) before the window, gaps between strides, other layers, the zones around each buffer,
+//! and, before the launch, the output and the scratch. After the run everything but the output's own elements and the scratch must be as it
 //! was, to the bit.
 
 use super::inputs::{Cache, Inputs};
@@ -233,13 +233,16 @@ impl Image {
                 memory[to..to + row].copy_from_slice(&inputs.q.bytes[from..from + row]);
             }
         }
-        let layer = case.layer;
+        // Keys before the window are poison where that is NaN in K or V; in the last run they hold
+        // what an engine would still have there, and a key outside the window may look attractive.
+        let evicted = poisons.k == Poison::Nan || poisons.v == Poison::Nan;
+        let first = |s: usize| if evicted { case.attended(s).start } else { 0 };
         let kv = [("k", &places.k, &inputs.k), ("v", &places.v, &inputs.v)];
         for (name, place, cache) in kv {
             let base = self.element(name, 0);
             match cache.data.dtype.size() {
-                2 => scatter::<2>(case, place, cache, layer, &mut memory[base..]),
-                _ => scatter::<4>(case, place, cache, layer, &mut memory[base..]),
+                2 => scatter::<2>(case, place, cache, &first, &mut memory[base..]),
+                _ => scatter::<4>(case, place, cache, &first, &mut memory[base..]),
             }
         }
         let mut words = |name: &str, values: &mut dyn Iterator<Item = [u8; 4]>| {
@@ -311,12 +314,13 @@ impl Image {
     }
 }
 
-/// Copies dense rows to their places. `SIZE` is the element's, in bytes.
+/// Copies dense rows to their places, those of sequence `s` from row `first(s)` on. `SIZE` is the
+/// element's, in bytes.
 fn scatter<const SIZE: usize>(
     case: &Case,
     place: &Placement,
     cache: &Cache,
-    layer: usize,
+    first: &dyn Fn(usize) -> usize,
     memory: &mut [u8],
 ) {
     let dim = cache.dim;
@@ -325,15 +329,15 @@ fn scatter<const SIZE: usize>(
         for g in 0..case.num_kv_heads {
             let range = cache.range(s, g);
             let rows = &cache.data.bytes[range.start * SIZE..range.end * SIZE];
-            let base = place.index(s, layer, g, 0, 0) * SIZE;
+            let base = place.index(s, case.layer, g, 0, 0) * SIZE;
             if step_d == 1 {
-                for (n, row) in rows.chunks_exact(dim * SIZE).enumerate() {
+                for (n, row) in rows.chunks_exact(dim * SIZE).enumerate().skip(first(s)) {
                     let to = base + n * step_n * SIZE;
                     memory[to..to + row.len()].copy_from_slice(row);
                 }
             } else {
                 for d in 0..dim {
-                    for n in 0..*keys {
+                    for n in first(s)..*keys {
                         let from = (n * dim + d) * SIZE;
                         let to = base + (n * step_n + d * step_d) * SIZE;
                         memory[to..to + SIZE].copy_from_slice(&rows[from..from + SIZE]);
@@ -361,7 +365,7 @@ mod tests {
 
     const IDS: [&str; 4] = [
         "hq=4,hkv=2,d=5,n=[3,0,2],b=3,cap=4,dt=f16,k=NHD+pad3.1.2@1,v=HDN+pad1.0.5@3,q=HD+pad1.2@1",
-        "hq=2,hkv=2,d=8,n=6,k=DNH+pad1,v=NDH+pad2.1",
+        "hq=2,hkv=2,d=8,n=6,w=2,k=DNH+pad1,v=NDH+pad2.1",
         "hq=2,hkv=1,d=4,n=3,layers=3,layer=1,k=LHND,v=HLND+pad1,dt=bf16",
         "b=2,hq=2,hkv=1,d=4,n=[3,2],k=NSHD,v=HND,sinks=1",
     ];
@@ -376,7 +380,9 @@ mod tests {
                 let mut owned = std::collections::BTreeSet::new();
                 for s in 0..case.batch() {
                     for g in 0..case.num_kv_heads {
-                        for n in 0..case.seq_lens[s] {
+                        let evicted = poisons != Poisons::RUNS[2];
+                        let first = if evicted { case.attended(s).start } else { 0 };
+                        for n in first..case.seq_lens[s] {
                             for d in 0..case.head_dim {
                                 let i = places.k.index(s, case.layer, g, n, d);
                                 let got = dtype.load(&memory[image.element("k", 0)..], i);

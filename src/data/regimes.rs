@@ -67,11 +67,18 @@ pub fn generate(case: &Case, captured: &[Captured]) -> Result<Inputs, DataError>
     Ok(Inputs { q: Typed::round(case.dtypes.q, q), k, v, sinks: sinks(case) })
 }
 
-/// Sink logits near the scores' own size, so that they take some of the mass and not all.
+/// Sink logits: mostly near the scores' own size, so that they take some of the mass and not all;
+/// at some heads far below or above.
 fn sinks(case: &Case) -> Option<Vec<f32>> {
     case.sinks.then(|| {
         let mut r = Stream::new(case.seed, &[SINK]);
-        (0..case.num_heads).map(|_| 3.0 + 2.0 * r.gauss()).collect()
+        let logit = |_| match r.below(8) {
+            0 => -90.0 + r.gauss(),
+            1 => -6.0 + r.gauss(),
+            2 => 40.0 + r.gauss(),
+            _ => 3.0 + 2.0 * r.gauss(),
+        };
+        (0..case.num_heads).map(logit).collect()
     })
 }
 
@@ -129,10 +136,11 @@ fn large_targets(case: &Case, s: usize, kv_head: usize, kind: LargeScores) -> Ve
         LargeScores::E80 => (0..keys).map(|_| r.sign() * 80.0 + r.between(-2.0, 2.0)).collect(),
         LargeScores::E1000 => (0..keys).map(|_| r.between(-1e3, 1e3)).collect(),
         LargeScores::E30000 => (0..keys).map(|_| r.between(-3e4, 3e4)).collect(),
-        // The largest anywhere between -2.9e4 and -1.1e4, and gaps of about 1 between the largest
-        // ones, so that several weights count.
+        // The largest anywhere between -2.9e4 and -1.1e4 (sometimes near -1e5, beyond f16), and gaps
+        // of about 1 between the largest ones, so that several weights count.
         LargeScores::Negative => {
-            let largest = r.between(-2.9e4, -1.1e4);
+            let far = if r.below(4) == 0 { 4.0 } else { 1.0 };
+            let largest = far * r.between(-2.9e4, -1.1e4);
             (0..keys).map(|_| largest - 8.0 * r.gauss().abs()).collect()
         }
         LargeScores::Spread => {
@@ -188,8 +196,24 @@ fn fill_k(case: &Case, s: usize, g: usize, rows: &mut [f32]) {
             }
         }
         Regime::Wide => rows.fill_with(|| wide(&mut r, 6)),
+        Regime::NonFinite => {
+            rows.fill_with(|| r.gauss());
+            // One element of one attended row: every output of the heads that read it.
+            if let Some((false, n)) = wild_key(case, s, g) {
+                rows[n * d + r.below(d)] = f32::NAN;
+            }
+        }
         _ => rows.fill_with(|| r.gauss()),
     }
+}
+
+/// For the non-finite regime: an attended key that holds a number that is not finite, and whether
+/// it is in V (else in K). Every other KV head has none.
+fn wild_key(case: &Case, s: usize, g: usize) -> Option<(bool, usize)> {
+    let keys = case.attended(s);
+    let mut r = Stream::new(case.seed, &[PLAN, 7, s as u64, g as u64]);
+    let n = keys.start + r.below(keys.len());
+    (!keys.is_empty() && r.below(2) == 0).then(|| (r.below(3) > 0, n))
 }
 
 fn fill_q(case: &Case, s: usize, h: usize, q: &mut Vec<f32>) {
@@ -250,6 +274,13 @@ fn fill_v(case: &Case, s: usize, g: usize, rows: &mut [f32]) {
             rows.fill(constant);
         }
         Regime::Wide => rows.fill_with(|| wide(&mut r, 8)),
+        Regime::NonFinite => {
+            rows.fill_with(|| r.gauss());
+            // One element of one attended row: that element of the output, and no other.
+            if let Some((true, n)) = wild_key(case, s, g) {
+                rows[n * dv + r.below(dv)] = [f32::NAN, f32::INFINITY][r.below(2)];
+            }
+        }
         Regime::Subnormal => {
             let top = match case.dtypes.kv {
                 DType::F16 => DType::F16.min_normal() as f32,
@@ -359,6 +390,29 @@ mod tests {
         let c = case("hq=1,hkv=1,d=64,n=64,data=large:negative");
         let a = answer(&c, &generate(&c, &[]).unwrap(), 0, 0);
         assert!(a.scores.iter().all(|s| *s < -9e3), "{:?}", a.scores);
+    }
+
+    /// A wild element of V shows in that element of the outputs that read it; one of K in all of
+    /// them; and other KV heads are untouched.
+    #[test]
+    fn what_is_not_finite_shows_where_it_must_and_nowhere_else() {
+        let (mut in_v, mut in_k, mut none) = (0, 0, 0);
+        for seed in 0..40 {
+            let c = case(&format!("hq=4,hkv=2,d=16,n=20,w=9,data=nonfinite,seed={seed}"));
+            let inputs = generate(&c, &[]).unwrap();
+            for h in 0..4 {
+                let wild =
+                    |c: &Cache| c.rows(0, h / 2, 11..20).iter().filter(|x| !x.is_finite()).count();
+                let out = answer(&c, &inputs, 0, h).out;
+                let shows = out.iter().filter(|x| !x.is_finite()).count();
+                match (wild(&inputs.k), wild(&inputs.v)) {
+                    (1, 0) => (assert_eq!(shows, 16), in_k += 1),
+                    (0, 1) => (assert_eq!(shows, 1), in_v += 1),
+                    other => (assert_eq!((other, shows), ((0, 0), 0)), none += 1),
+                };
+            }
+        }
+        assert!(in_v > 10 && in_k > 10 && none > 10, "{in_v} {in_k} {none}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a sweep drew: a histogram by axis, and the supported things that it never exercised.
 
+use super::draw::{LARGEST_HEAD_DIM, LARGEST_SEQ_LEN};
 use super::space::Space;
 use crate::kernel::Pointer;
 use crate::problem::{Axis, Case, Layout, Regime};
@@ -12,6 +13,8 @@ pub struct Coverage {
     pub cases: usize,
     /// Axis, then bucket, then cases.
     pub axes: BTreeMap<String, BTreeMap<String, usize>>,
+    /// Least and largest length of a sequence, and size of a head vector.
+    extremes: Option<[(usize, usize); 2]>,
 }
 
 /// Buckets of a size: its label and its least member, ascending.
@@ -75,6 +78,13 @@ impl Coverage {
     /// Counts a case.
     pub fn count(&mut self, case: &Case) {
         self.cases += 1;
+        let lens = case.seq_lens.iter().copied();
+        let ends = (lens.clone().min().unwrap_or(0), lens.max().unwrap_or(0));
+        let new = [ends, (case.head_dim, case.head_dim)];
+        let old = self.extremes.get_or_insert(new);
+        for (old, new) in old.iter_mut().zip(new) {
+            *old = (old.0.min(new.0), old.1.max(new.1));
+        }
         for (axis, bucket) in buckets(case) {
             *self.axes.entry(axis).or_default().entry(bucket).or_default() += 1;
         }
@@ -129,7 +139,22 @@ impl Coverage {
             }
         }
         wanted.retain(|(axis, bucket)| self.get(axis, bucket) == 0);
-        wanted.into_iter().map(|(axis, bucket)| format!("{axis} {bucket}")).collect()
+        let mut missing: Vec<String> =
+            wanted.into_iter().map(|(axis, bucket)| format!("{axis} {bucket}")).collect();
+        let [seq_len, head_dim] = self.extremes.unwrap_or([(usize::MAX, 0); 2]);
+        for (axis, range, (least, largest), top) in [
+            ("seq_len", &supports.seq_len, seq_len, LARGEST_SEQ_LEN),
+            ("head_dim", &supports.head_dim, head_dim, LARGEST_HEAD_DIM),
+        ] {
+            let ends = [range.at_least(0), range.max.and_then(|max| range.at_most(max))];
+            let [min, max] = ends.map(|end| end.filter(|end| random && *end <= top));
+            missing
+                .extend(min.filter(|min| *min < least).map(|x| format!("{axis} {x}, the least")));
+            missing.extend(
+                max.filter(|max| *max > largest).map(|x| format!("{axis} {x}, the largest")),
+            );
+        }
+        missing
     }
 }
 

@@ -17,10 +17,13 @@ pub const EDGE_CASES: usize = 64;
 const SLICE_EVERY: usize = 8;
 
 /// Multiply-adds that a drawn case may take; heads and sequences are dropped beyond it.
-const WORK_LIMIT: usize = 1 << 20;
+const WORK_LIMIT: usize = 5 << 17;
+
+/// What a query head of a sequence costs besides, as multiply-adds: the blocks that serve it.
+const ROW_WORK: usize = 1 << 12;
 
 /// Sizes around which kernels change their ways: waves, tiles, blocks, powers of two.
-const TILES: [usize; 6] = [16, 32, 64, 128, 256, 512];
+const TILES: [usize; 10] = [16, 32, 64, 96, 128, 192, 256, 384, 512, 768];
 
 /// One draw.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,14 +39,16 @@ impl Space {
     pub fn draw(&self, seed: u64, index: usize) -> Draw {
         let kernel = self.manifest.name.bytes().fold(0u64, |h, b| mix(h ^ b as u64));
         let mut r = Stream::new(seed, &[kernel, index as u64]);
-        let with_slices = !self.slices.is_empty();
-        if with_slices && (index % SLICE_EVERY == SLICE_EVERY / 2 + 1 || self.regimes.is_empty()) {
-            let turn = if self.regimes.is_empty() { index } else { index / SLICE_EVERY };
+        let (with_slices, block) = (!self.slices.is_empty(), index / SLICE_EVERY);
+        // One of each block, at a place of its own: shards that take every n-th case get theirs.
+        let at = block * SLICE_EVERY + (mix(block as u64) % SLICE_EVERY as u64) as usize;
+        if with_slices && (index == at || self.regimes.is_empty()) {
+            let turn = if self.regimes.is_empty() { index } else { block };
             return self.draw_slice(&mut r, turn);
         }
         let edge = (index < EDGE_CASES).then(|| {
             // The edges are numbered without the slices between them.
-            let slices = if with_slices { (index + SLICE_EVERY / 2 - 2) / SLICE_EVERY } else { 0 };
+            let slices = if with_slices { block + usize::from(index > at) } else { 0 };
             Edges { seed: mix(seed ^ kernel), number: index - slices }
         });
         // An alignment or a range can make a draw impossible; then the next one is taken.
@@ -69,7 +74,8 @@ impl Space {
         if recut {
             case.dtypes = s.dtypes[r.below(s.dtypes.len())];
             let batch = pick(r, &among(&s.batch, [1, 1, 2, 3]));
-            let lens = among(&s.seq_len, (1..=slice.seq_len).chain([0]));
+            let mut lens = among(&s.seq_len, (1..=slice.seq_len).chain([0]));
+            lens.retain(|n| *n <= slice.seq_len);
             if lens.is_empty() || batch == 0 {
                 return Draw::Outside(slice.name.clone(), "no length of it is supported".into());
             }
@@ -115,29 +121,37 @@ impl Space {
             Some(_) => {
                 let dims = edges(
                     &s.head_dim,
-                    [1, 2, 3, 31, 32, 33, 63, 64, 65, 80, 96, 127, 128, 129, 192, 255, 256],
+                    [
+                        1, 2, 3, 31, 32, 33, 63, 64, 65, 72, 80, 96, 112, 127, 128, 129, 160, 192,
+                        255, 256,
+                    ],
+                    LARGEST_HEAD_DIM,
                 );
                 dims[choose(r, dims.len())]
             }
             None => draw_head_dim(r, &s.head_dim),
         };
-        let groups = edges(&s.group, [1, 2, 3, 4, 5, 7, 8, 12, 16]);
+        let groups = edges(&s.group, [1, 2, 3, 4, 5, 7, 8, 12, 16, 32, 71], LARGEST_COUNT);
         let group = groups[choose(r, groups.len())];
-        let num_kv_heads = [1, 2, 3, 4, 8][choose(r, 5)];
+        let num_kv_heads = [1, 2, 3, 4, 8, 17][choose(r, 6)];
         let mut case = Case::plain(group * num_kv_heads, num_kv_heads, head_dim, vec![1]);
         case.dtypes = dtypes;
-        let batches = edges(&s.batch, [1, 2, 3, 4]);
+        let batches = edges(&s.batch, [1, 2, 3, 4, 8, 17], LARGEST_COUNT);
         let batch = match edge {
             Some(_) => batches[choose(r, batches.len())],
             None if r.below(10) < 3 => batches[0],
             None => {
-                batches[r.below(batches.len() - 1).min(batches.len() - 1)
-                    + usize::from(batches.len() > 1)]
+                let usual = batches.len().min(if r.below(8) == 0 { usize::MAX } else { 4 });
+                pick(r, &batches[usize::from(usual > 1)..usual])
             }
         };
         let tiles = TILES.into_iter().chain(self.own_tiles());
         let around = tiles.flat_map(|t| [t - 1, t, t + 1]);
-        let lens = edges(&s.seq_len, around.chain([0, 1, 2, 3, 5, 7, 1024, 1025]));
+        let lens = edges(
+            &s.seq_len,
+            around.chain([0, 1, 2, 3, 5, 7, 1000, 1024, 1025, 2048]),
+            LARGEST_SEQ_LEN,
+        );
         let longest = match edge {
             Some(_) => lens[choose(r, lens.len())],
             None => draw_seq_len(r, &s.seq_len, &lens),
@@ -160,7 +174,9 @@ impl Space {
         case.wave = self.waves
             [edge.map_or_else(|| r.below(self.waves.len()), |e| e.pick(90, self.waves.len()))];
         if r.below(4) == 0 {
-            case.scale = [0.5, 1.5, 0.25, 1.0][r.below(4)] * default_scale(head_dim + r.below(40));
+            // Not only 1 / sqrt(head_dim), and not only positive.
+            let factor = [0.5, 1.5, 0.25, 1.0, -1.0][r.below(5)];
+            case.scale = factor * default_scale(head_dim + r.below(40));
         }
         case.regime = self.draw_regime(r, edge);
         case.sinks = s.sinks && r.below(5) == 0;
@@ -203,22 +219,9 @@ impl Space {
     fn draw_window(&self, r: &mut Stream, edge: Option<&Edges>, case: &mut Case) {
         let s = &self.manifest.supports;
         let n = case.seq_lens[r.below(case.batch())];
-        let windows = [
-            0,
-            1,
-            n.saturating_sub(1),
-            n,
-            n + 1,
-            2,
-            15,
-            16,
-            17,
-            63,
-            64,
-            65,
-            n / 2,
-            1 + r.below(n + 1),
-        ];
+        let around = [0, 1, n.saturating_sub(1), n, n + 1, 2, n / 2, 1 + r.below(n + 1)];
+        let tiles = [15, 16, 17, 63, 64, 65, 127, 128, 129, 256, 512];
+        let windows: Vec<usize> = around.into_iter().chain(tiles).chain(self.own_tiles()).collect();
         case.window_len = match edge {
             _ if !s.window => 0,
             Some(e) => windows[e.pick(92, windows.len())],
@@ -286,14 +289,16 @@ fn takes_softcap(regime: &Regime) -> bool {
     !matches!(regime, Regime::OneHot(_) | Regime::Large(_))
 }
 
-/// Drops heads, then sequences, until a case costs no more than `limit` multiply-adds.
+/// Drops heads, then sequences, then elements, until a case costs no more than `limit`
+/// multiply-adds. Lengths stay: they are what is dear, and what the case was drawn for.
 fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
-    let shrink_heads = matches!(case.regime, Regime::Slice(_));
-    while case.work() > limit {
+    let whole_heads = matches!(case.regime, Regime::Slice(_));
+    let cost = |case: &Case| case.work() + ROW_WORK * case.batch() * case.num_heads;
+    while cost(case) > limit {
         let group = case.group();
-        if !shrink_heads && case.num_kv_heads > 2 {
+        if !whole_heads && case.num_kv_heads > 2 {
             case.num_kv_heads = 2;
-        } else if !shrink_heads && group > 4 && supports.group.contains(group / 2) {
+        } else if !whole_heads && group > 4 && supports.group.contains(group / 2) {
             case.num_heads = case.num_kv_heads * (group / 2);
             continue;
         } else if case.batch() > 1 && supports.batch.contains(case.batch() - 1) {
@@ -301,11 +306,16 @@ fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
             let shortest = case.seq_lens.iter().copied().min().unwrap_or(0);
             let at = case.seq_lens.iter().position(|n| *n == shortest).unwrap_or(0);
             case.seq_lens.remove(at);
-        } else if !shrink_heads && case.num_kv_heads > 1 {
+        } else if !whole_heads && case.num_kv_heads > 1 {
             case.num_kv_heads = 1;
-        } else if !shrink_heads && group > 1 && supports.group.contains(group - 1) {
+        } else if !whole_heads && group > 1 && supports.group.contains(group - 1) {
             case.num_heads = case.num_kv_heads * (group - 1);
             continue;
+        } else if let Some(less) = supports.head_dim.at_most(case.head_dim / 2)
+            && !whole_heads
+            && less >= 8
+        {
+            (case.head_dim, case.head_dim_v) = (less, less);
         } else {
             return;
         }
@@ -313,8 +323,12 @@ fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
     }
 }
 
-/// A largest size beyond this is not an edge to visit: a case of it would take all day.
-const LARGEST_EDGE: usize = 4096;
+/// The largest sizes that are visited for being the largest; a case of more would take all day.
+pub(super) const LARGEST_SEQ_LEN: usize = 1 << 17;
+/// See [`LARGEST_SEQ_LEN`].
+pub(super) const LARGEST_HEAD_DIM: usize = 1 << 12;
+/// See [`LARGEST_SEQ_LEN`]; of query heads a KV head, and of sequences.
+const LARGEST_COUNT: usize = 128;
 
 /// The sizes of a range at or next to each wanted one; ascending, each once.
 fn among(range: &Range, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
@@ -326,11 +340,10 @@ fn among(range: &Range, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
     all.into_iter().collect()
 }
 
-/// The least size, the next, the largest, and the wanted ones in between.
-fn edges(range: &Range, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
-    let top = range.max.unwrap_or(usize::MAX).min(LARGEST_EDGE);
-    let wanted = wanted.into_iter().filter(|x| *x <= top);
-    let most = range.max.filter(|max| *max <= LARGEST_EDGE);
+/// The least size, the next, the largest up to `top`, and the wanted ones in between.
+fn edges(range: &Range, wanted: impl IntoIterator<Item = usize>, top: usize) -> Vec<usize> {
+    let wanted = wanted.into_iter().filter(|x| *x <= range.max.unwrap_or(top));
+    let most = range.max.filter(|max| *max <= top);
     among(range, wanted.chain([range.min, range.min + 1]).chain(most))
 }
 
@@ -406,6 +419,7 @@ fn gcd(a: usize, b: usize) -> usize {
 pub(crate) mod tests {
     use super::super::space::tests::{filter, manifest, space};
     use super::*;
+    use crate::data::captured::Captured;
 
     pub(crate) fn cases(space: &Space, range: std::ops::Range<usize>) -> Vec<Case> {
         range
@@ -423,6 +437,40 @@ pub(crate) mod tests {
             assert_eq!(c.validate(), Ok(()));
             assert_eq!(s.excludes(&c), None, "{c}");
             assert_eq!(c.to_string().parse::<Case>().as_ref(), Ok(&c), "{c}");
+        }
+    }
+
+    /// Every part of a sweep has its share of captured slices, whatever the number of parts.
+    #[test]
+    fn shards_have_their_slices() {
+        let slice = Captured {
+            name: "one".into(),
+            num_heads: 2,
+            num_kv_heads: 1,
+            head_dim: 4,
+            head_dim_v: 4,
+            seq_len: 93,
+            q: vec![0.0; 8],
+            k: vec![0.0; 372],
+            v: vec![0.0; 372],
+        };
+        let whole: Case = "hq=2,hkv=1,d=4,n=93,data=slice:one".parse().unwrap();
+        let supports = "padding = true\nseq_len = { min = 1, multiple_of = 31 }";
+        let m = manifest(supports).clone();
+        let s = Space::new(&m, &filter(), &[(slice, whole)]).unwrap();
+        for parts in 1..=9 {
+            for part in 0..parts {
+                let drawn: Vec<Case> = (0..400)
+                    .filter_map(|turn| match s.draw(5, turn * parts + part) {
+                        Draw::Case(c) => Some(*c),
+                        Draw::Outside(..) => None,
+                    })
+                    .collect();
+                let slices = drawn.iter().filter(|c| c.regime.family() == "slice").count();
+                assert!((20..=90).contains(&slices), "{part} of {parts}: {slices} of 400");
+                // Never more rows than the slice has.
+                assert!(drawn.iter().all(|c| c.regime.family() != "slice" || c.seq_len() <= 93));
+            }
         }
     }
 

@@ -151,9 +151,9 @@ impl Recorded {
 
     fn same_bits(&self, failure: &Failure) -> Option<bool> {
         let has_output = failure.comparison.is_some();
-        let saved = &self.slice.out.bytes;
-        let now = &failure.buffers.out;
-        has_output.then(|| now.len() >= saved.len() && now[..saved.len()] == saved[..])
+        let (saved, now) = (&self.slice.out.bytes, &failure.buffers.out);
+        let lse = self.slice.lse.as_ref().map(|t| &t.bytes);
+        has_output.then(|| now == saved && failure.buffers.lse.as_ref() == lse)
     }
 
     /// Whether the data are a capture's rather than a regime's.

@@ -147,7 +147,6 @@ pub(crate) mod tests {
                 {{ q = "f16", kv = "f16", out = "f16" }},
                 {{ q = "bf16", kv = "bf16", out = "bf16" }},
             ]
-            seq_len = {{ min = 0 }}
             window = true
             softcap = true
             sinks = true
@@ -162,7 +161,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn space() -> Space {
-        let supports = "padding = true\nhead_dim = { max = 256 }";
+        let supports = "padding = true\nhead_dim = { max = 256 }\nseq_len = { min = 0 }";
         Space::new(&manifest(supports), &filter(), &[]).unwrap()
     }
 

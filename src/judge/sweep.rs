@@ -16,8 +16,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Share of drawn cases that may lie outside `[supports]` before a result says too little.
-const SKIPPED_LIMIT: f64 = 0.2;
+/// Share of drawn cases that may lie outside `[supports]`, and share of those on which the check
+/// would see nothing, before a result says too little.
+const UNJUDGED_LIMIT: f64 = 0.2;
 /// A kernel that never ends costs a time limit a case: give up after so many.
 const TIMEOUT_LIMIT: usize = 3;
 /// Shrinking stops after so many tries, or after [`SHRINK_TIME`].
@@ -34,7 +35,7 @@ const LISTED: usize = 20;
 pub struct Options {
     /// Seed of everything.
     pub seed: u64,
-    /// Cases to judge.
+    /// Cases to judge, over all parts.
     pub cases: usize,
     /// This part, from 0, of so many.
     pub shard: (usize, usize),
@@ -44,6 +45,14 @@ pub struct Options {
     pub fail_fast: bool,
     /// Time limit of one run of a kernel.
     pub time_limit: Duration,
+}
+
+impl Options {
+    /// Cases to judge in this part.
+    pub fn share(&self) -> usize {
+        let (part, parts) = self.shard;
+        self.cases.saturating_sub(part).div_ceil(parts)
+    }
 }
 
 /// How a sweep ended for a kernel.
@@ -70,6 +79,8 @@ pub enum Stopped {
     Timeouts,
     /// Too few of the drawn cases could be judged.
     TooFewCases,
+    /// The request or the machine was at fault.
+    Error,
 }
 
 impl Stopped {
@@ -81,6 +92,7 @@ impl Stopped {
             Stopped::FailFast => "stopped by --fail-fast",
             Stopped::Timeouts => "stopped: the kernel kept exceeding its time limit",
             Stopped::TooFewCases => "stopped: too few of the drawn cases could be judged",
+            Stopped::Error => "stopped by an error",
         }
     }
 }
@@ -128,6 +140,8 @@ pub struct Report {
     pub skipped_why: BTreeMap<String, usize>,
     /// Cases on which the check would see nothing.
     pub vacuous: usize,
+    /// What it would miss, and how often.
+    pub vacuous_why: BTreeMap<&'static str, usize>,
     /// Kernel runs that were judged.
     pub runs: usize,
     /// Wall time.
@@ -150,8 +164,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Why it ended early.
     pub stopped: Option<Stopped>,
-    /// For a single case that the check says nothing about: what it would miss.
-    pub vacuous_why: Option<&'static str>,
+    /// What the request or the machine was at fault with, after some cases had been judged.
+    pub error: Option<String>,
 }
 
 impl Report {
@@ -165,7 +179,7 @@ impl Report {
 enum Judged {
     Passed(Case, f64, usize),
     Failed(Case, Box<Failure>),
-    Vacuous,
+    Vacuous(&'static str),
     Skipped(String),
 }
 
@@ -205,27 +219,32 @@ pub fn sweep(
             trials.into_iter().map(|trial| scope.spawn(|| shared.work(trial))).collect();
         workers.into_iter().map(|w| w.join().expect("a sweep thread panicked")).collect::<Vec<_>>()
     });
-    let stopped = shared.stopped();
+    let mut stopped = shared.stopped();
     let (results, error) = (shared.results, shared.error);
     let results = results.into_inner().expect("no thread holds the results");
     let mut tally = Tally::default();
     for (_, judged) in results {
-        if tally.passed + tally.failures.len() == options.cases {
+        if tally.passed + tally.failures.len() == options.share() {
             break;
         }
         tally.add(judged);
     }
-    if let Some(error) = error.into_inner().expect("no thread holds the error") {
-        // What was found before the machine failed is not lost.
-        if tally.failures.is_empty() {
+    let error = error.into_inner().expect("no thread holds the error");
+    if let Some((case, error)) = error {
+        if tally.passed + tally.failures.len() == 0 {
             return Err(error);
         }
+        // What was found before is not lost.
+        stopped = Some(Stopped::Error);
+        tally.error = Some(format!("{error} (case {case})"));
     }
     let cases = Cases::new(space.clone());
     let trial = trials.first_mut().expect("there is a thread");
     let findings =
         tally.findings(|case, failure| shrink(&cases, trial, case, failure, interrupted));
-    let missing = tally.coverage.missing(space);
+    // One part of a sweep need not exercise everything; all parts together do.
+    let whole = options.shard.1 == 1;
+    let missing = if whole { tally.coverage.missing(space) } else { Vec::new() };
     let (kernel, seconds) = (space.manifest.name.clone(), start.elapsed().as_secs_f64());
     Ok(tally.report(kernel, missing, findings, stopped, seconds))
 }
@@ -241,14 +260,14 @@ struct Shared<'a> {
     failed: AtomicUsize,
     timeouts: AtomicUsize,
     results: Mutex<BTreeMap<usize, Judged>>,
-    error: Mutex<Option<TrialError>>,
+    error: Mutex<Option<(String, TrialError)>>,
 }
 
 impl Shared<'_> {
     /// Why no new case may be begun, if there is a reason besides having judged enough.
     fn stopped(&self) -> Option<Stopped> {
         let options = self.options;
-        let enough = self.judged.load(Ordering::Relaxed) >= options.cases;
+        let enough = self.judged.load(Ordering::Relaxed) >= options.share();
         let drawn = self.next.load(Ordering::Relaxed);
         if enough {
             None
@@ -260,7 +279,7 @@ impl Shared<'_> {
             Some(Stopped::Timeouts)
         } else if options.deadline.is_some_and(|d| Instant::now() >= d) {
             Some(Stopped::MaxTime)
-        } else if drawn > 4 * options.cases + 256 {
+        } else if drawn > 4 * options.share() + 256 {
             Some(Stopped::TooFewCases)
         } else {
             None
@@ -269,7 +288,7 @@ impl Shared<'_> {
 
     fn work(&self, mut trial: Trial) -> Trial {
         let (part, parts) = self.options.shard;
-        while self.judged.load(Ordering::Relaxed) < self.options.cases
+        while self.judged.load(Ordering::Relaxed) < self.options.share()
             && self.stopped().is_none()
             && self.error.lock().expect("no thread panicked").is_none()
         {
@@ -287,26 +306,27 @@ impl Shared<'_> {
                         }
                     }
                     self.results.lock().expect("no thread panicked").insert(index, judged);
-                    let judged = self.judged.load(Ordering::Relaxed).min(self.options.cases);
+                    let judged = self.judged.load(Ordering::Relaxed).min(self.options.share());
                     (self.tick)(judged, self.failed.load(Ordering::Relaxed));
                 }
-                Err(error) => {
-                    self.error.lock().expect("no thread panicked").get_or_insert(error);
+                Err((case, error)) => {
+                    self.error.lock().expect("no thread panicked").get_or_insert((case, error));
                 }
             }
         }
         trial
     }
 
-    fn judge(&self, trial: &mut Trial, index: usize) -> Result<Judged, TrialError> {
+    /// Judges the case of an index; an error comes with the case's id.
+    fn judge(&self, trial: &mut Trial, index: usize) -> Result<Judged, (String, TrialError)> {
         let case = match self.space.draw(self.options.seed, index) {
             Draw::Case(case) => *case,
             Draw::Outside(what, why) => return Ok(Judged::Skipped(format!("{what}: {why}"))),
         };
-        Ok(match trial.judge(&case)? {
+        Ok(match trial.judge(&case).map_err(|e| (case.to_string(), e))? {
             Outcome::Passed(p) => Judged::Passed(case, p.ratio, p.runs),
             Outcome::Failed(failure) => Judged::Failed(case, failure),
-            Outcome::Vacuous(_) => Judged::Vacuous,
+            Outcome::Vacuous(why) => Judged::Vacuous(why),
         })
     }
 }
@@ -352,8 +372,9 @@ fn family(property: &str) -> &str {
 
 #[derive(Default)]
 struct Tally {
+    error: Option<String>,
     passed: usize,
-    vacuous: usize,
+    vacuous: BTreeMap<&'static str, usize>,
     runs: usize,
     skipped: BTreeMap<String, usize>,
     ratios: Vec<(f64, Case)>,
@@ -378,7 +399,7 @@ impl Tally {
                 self.by_wave.entry(case.wave).or_default().failed += 1;
                 self.failures.push((case, failure));
             }
-            Judged::Vacuous => self.vacuous += 1,
+            Judged::Vacuous(why) => *self.vacuous.entry(why).or_default() += 1,
             Judged::Skipped(why) => *self.skipped.entry(why).or_default() += 1,
         }
     }
@@ -427,12 +448,17 @@ impl Tally {
         };
         let skipped: usize = self.skipped.values().sum();
         let failed = self.failures.len();
-        let drawn = self.passed + failed + skipped + self.vacuous;
-        let too_many_skipped = skipped as f64 > SKIPPED_LIMIT * drawn as f64;
-        let incomplete = too_many_skipped
+        let vacuous: usize = self.vacuous.values().sum();
+        let drawn = self.passed + failed + skipped + vacuous;
+        let too_many = |n: usize| n as f64 > UNJUDGED_LIMIT * drawn as f64;
+        let incomplete = too_many(skipped)
+            || too_many(vacuous)
             || !missing.is_empty()
             || self.passed == 0
-            || matches!(stopped, Some(Stopped::TooFewCases | Stopped::Interrupted));
+            || matches!(
+                stopped,
+                Some(Stopped::TooFewCases | Stopped::Interrupted | Stopped::Error)
+            );
         Report {
             kernel,
             verdict: match (failed, incomplete) {
@@ -444,7 +470,8 @@ impl Tally {
             failed,
             skipped,
             skipped_why: self.skipped,
-            vacuous: self.vacuous,
+            vacuous,
+            vacuous_why: self.vacuous,
             runs: self.runs,
             seconds,
             worst_ratio: self
@@ -460,7 +487,7 @@ impl Tally {
             missing,
             findings,
             stopped,
-            vacuous_why: None,
+            error: self.error,
         }
     }
 }
@@ -473,17 +500,13 @@ pub fn judge_one(trial: &mut Trial, case: &Case) -> Result<Report, TrialError> {
     let start = Instant::now();
     let outcome = trial.judge(case)?;
     let mut tally = Tally::default();
-    let mut vacuous_why = None;
     tally.add(match outcome {
         Outcome::Passed(p) => Judged::Passed(case.clone(), p.ratio, p.runs),
         Outcome::Failed(failure) => Judged::Failed(case.clone(), failure),
-        Outcome::Vacuous(why) => {
-            vacuous_why = Some(why);
-            Judged::Vacuous
-        }
+        Outcome::Vacuous(why) => Judged::Vacuous(why),
     });
     let findings = tally.findings(|case, failure| (case, failure, 0));
     let name = trial.manifest().name.clone();
     let seconds = start.elapsed().as_secs_f64();
-    Ok(Report { vacuous_why, ..tally.report(name, Vec::new(), findings, None, seconds) })
+    Ok(tally.report(name, Vec::new(), findings, None, seconds))
 }

@@ -37,9 +37,17 @@ pub enum TrialError {
         /// What was refused or broke.
         source: RunError,
     },
-    /// The image of device memory would not fit.
-    #[error("the case needs more memory than there are addresses; use smaller strides or extents")]
-    TooLarge,
+    /// The case needs more memory than there is.
+    #[error(
+        "the case needs about {need} MiB of memory, and {limit} MiB are free; use fewer or shorter \
+         sequences, fewer heads, a smaller cap, or less padding"
+    )]
+    TooLarge {
+        /// What it needs, MiB.
+        need: u128,
+        /// What there is, MiB.
+        limit: u128,
+    },
 }
 
 impl From<PlanError> for TrialError {
@@ -158,6 +166,7 @@ impl Trial {
     /// # Errors
     /// [`TrialError`]: the case could not be judged.
     pub fn judge(&mut self, case: &Case) -> Result<Outcome, TrialError> {
+        fits_in_memory(case)?;
         let inputs = generate(case, &self.captured)?;
         self.judge_inputs(case, &inputs)
     }
@@ -168,9 +177,6 @@ impl Trial {
     /// [`TrialError`]: the case could not be judged.
     pub fn judge_inputs(&mut self, case: &Case, inputs: &Inputs) -> Result<Outcome, TrialError> {
         let expected = Expected::new(case, inputs, &self.arithmetic(case));
-        if let Some(probe) = expected.vacuous() {
-            return Ok(Outcome::Vacuous(probe));
-        }
         let places = case.placements()?;
         let env = Env::new(case, &places);
         let scratch: Vec<_> = self
@@ -179,7 +185,8 @@ impl Trial {
             .into_iter()
             .map(|s| (s.name.clone(), poison_type(s.dtype), s.elements))
             .collect();
-        let image = Image::new(case, &places, &scratch).ok_or(TrialError::TooLarge)?;
+        let image = Image::new(case, &places, &scratch)
+            .ok_or(TrialError::TooLarge { need: u128::MAX >> 20, limit: free_memory() >> 20 })?;
         let module = self.module(self.manifest.source(&env)?)?;
         let manifest = Arc::clone(&self.manifest);
         let launches = manifest
@@ -253,7 +260,8 @@ impl Trial {
                 }
             }
         }
-        Ok(Outcome::Passed(passed))
+        // A vacuous case was run all the same: it may crash, or write where it must not.
+        Ok(expected.vacuous().map_or(Outcome::Passed(passed), Outcome::Vacuous))
     }
 
     /// Compiles a source, once.
@@ -275,6 +283,37 @@ impl Trial {
         self.module(source)?;
         Ok(())
     }
+}
+
+/// Refuses a case before its data would exhaust the machine.
+///
+/// # Errors
+/// [`TrialError::TooLarge`] or [`TrialError::Case`].
+pub fn fits_in_memory(case: &Case) -> Result<(), TrialError> {
+    let places = case.placements()?;
+    let (kv, q) = (case.dtypes.kv.size() as u128, case.dtypes.q.size() as u128);
+    // The image twice (before and after), the dense values with their bytes, the oracle's view.
+    let span = |p: &Placement| p.span() as u128;
+    let image =
+        2 * ((span(&places.k) + span(&places.v)) * kv + (span(&places.q) + span(&places.out)) * 4);
+    let keys: u128 = case.seq_lens.iter().map(|n| *n as u128).sum();
+    let dense =
+        keys * case.num_kv_heads as u128 * (case.head_dim + case.head_dim_v) as u128 * (4 + kv);
+    let rows = case.batch() as u128 * case.num_heads as u128;
+    let outputs = rows * (case.head_dim as u128 * (4 + q) + case.head_dim_v as u128 * 24);
+    let need = (image + dense + outputs) >> 20;
+    let limit = free_memory() >> 20;
+    if need > limit { Err(TrialError::TooLarge { need, limit }) } else { Ok(()) }
+}
+
+/// Bytes of memory that are free, as the system says; 4 GiB where it does not.
+fn free_memory() -> u128 {
+    let read = || {
+        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+        let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u128>().ok()
+    };
+    read().map_or(4 << 30, |kib| kib << 10)
 }
 
 /// What a kernel promises, for a case's output type.

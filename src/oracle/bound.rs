@@ -146,18 +146,22 @@ pub fn growth(n: usize, u: f64, leaning: bool) -> f64 {
 }
 
 /// Whether terms repeat so much that rounding errors may all lean one way: an eighth of the scores
-/// equal the largest or their neighbour, or an eighth of the V rows equal the row before.
+/// equal the largest or one of the four before, or an eighth of the V rows equal one of the four
+/// rows before.
 fn leans<T: Copy + PartialEq>(head: &Head<'_, T>, answer: &Answer) -> bool {
     let keys = answer.scores.len();
     let many = |count: usize| count * 8 > keys && count > 3;
     let s = &answer.scores;
     let at_max = s.iter().filter(|s| **s == answer.max).count();
-    let same_score = s.windows(2).filter(|w| w[0] == w[1]).count();
-    if many(at_max) || many(same_score) {
+    if many(at_max) {
         return true;
     }
-    let dv = head.head_dim_v;
-    many((1..keys).filter(|n| head.v[(n - 1) * dv..n * dv] == head.v[n * dv..(n + 1) * dv]).count())
+    // Repeats with a period of up to four keys count too.
+    let row = |n: usize| &head.v[n * head.head_dim_v..][..head.head_dim_v];
+    (1..=4).any(|lag| {
+        many((lag..keys).filter(|n| s[*n] == s[n - lag]).count())
+            || many((lag..keys).filter(|n| row(*n) == row(n - lag)).count())
+    })
 }
 
 impl Shared {

@@ -56,6 +56,8 @@ pub enum Regime {
     Wide,
     /// V in the subnormal range of its type.
     Subnormal,
+    /// A NaN or an infinity in an attended row: it must show, where it must and nowhere else.
+    NonFinite,
     /// A captured slice, by name; sequences shorter than it are re-cut from it.
     Slice(String),
 }
@@ -64,7 +66,8 @@ impl Regime {
     /// Every synthetic regime.
     pub fn synthetic() -> Vec<Regime> {
         use Regime::*;
-        let mut all = vec![Gaussian, IndexCoded, ConstantV, EqualScores, Wide, Subnormal];
+        let mut all =
+            vec![Gaussian, IndexCoded, ConstantV, EqualScores, Wide, Subnormal, NonFinite];
         all.extend(
             [HotKey::First, HotKey::Last, HotKey::Outside, HotKey::Tile, HotKey::Any].map(OneHot),
         );
@@ -92,13 +95,24 @@ impl Regime {
             Regime::Large(_) => "large",
             Regime::Wide => "wide",
             Regime::Subnormal => "subnormal",
+            Regime::NonFinite => "nonfinite",
             Regime::Slice(_) => "slice",
         }
     }
 
     /// The families' names, for messages.
-    pub const FAMILIES: [&'static str; 9] =
-        ["gauss", "onehot", "coded", "constv", "equal", "large", "wide", "subnormal", "slice"];
+    pub const FAMILIES: [&'static str; 10] = [
+        "gauss",
+        "onehot",
+        "coded",
+        "constv",
+        "equal",
+        "large",
+        "wide",
+        "subnormal",
+        "nonfinite",
+        "slice",
+    ];
 }
 
 impl fmt::Display for Regime {

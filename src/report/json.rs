@@ -97,7 +97,11 @@ fn kernel(result: &KernelResult<'_>) -> Value {
     k.insert("drawn".into(), drawn(&report.coverage));
     k.insert("missing".into(), json!(report.missing));
     k.insert("skipped_why".into(), json!(report.skipped_why));
+    k.insert("vacuous_why".into(), json!(report.vacuous_why));
     k.insert("stopped".into(), json!(report.stopped.map(|s| s.reason())));
+    if let Some(error) = &report.error {
+        k.insert("error".into(), json!(error));
+    }
     let failures = report.findings.iter().zip(saved).map(|(finding, saved)| {
         let mut f = failure(&finding.case, &finding.failure, saved);
         f.insert("count".into(), json!(finding.count));
