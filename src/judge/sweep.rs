@@ -309,8 +309,8 @@ impl Shared<'_> {
                     let judged = self.judged.load(Ordering::Relaxed).min(self.options.share());
                     (self.tick)(judged, self.failed.load(Ordering::Relaxed));
                 }
-                Err((case, error)) => {
-                    self.error.lock().expect("no thread panicked").get_or_insert((case, error));
+                Err(error) => {
+                    self.error.lock().expect("no thread panicked").get_or_insert(*error);
                 }
             }
         }
@@ -318,12 +318,12 @@ impl Shared<'_> {
     }
 
     /// Judges the case of an index; an error comes with the case's id.
-    fn judge(&self, trial: &mut Trial, index: usize) -> Result<Judged, (String, TrialError)> {
+    fn judge(&self, trial: &mut Trial, index: usize) -> Result<Judged, Box<(String, TrialError)>> {
         let case = match self.space.draw(self.options.seed, index) {
             Draw::Case(case) => *case,
             Draw::Outside(what, why) => return Ok(Judged::Skipped(format!("{what}: {why}"))),
         };
-        Ok(match trial.judge(&case).map_err(|e| (case.to_string(), e))? {
+        Ok(match trial.judge(&case).map_err(|e| Box::new((case.to_string(), e)))? {
             Outcome::Passed(p) => Judged::Passed(case, p.ratio, p.runs),
             Outcome::Failed(failure) => Judged::Failed(case, failure),
             Outcome::Vacuous(why) => Judged::Vacuous(why),
