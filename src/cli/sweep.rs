@@ -437,8 +437,9 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
     let cases: usize = reports.iter().map(|r| r.cases()).sum();
     let failed: usize = reports.iter().map(|r| r.failed).sum();
     text + &format!(
-        "{verdict}: {} kernels, {cases} cases, {failed} failed, seed {}, {:.1} s\n",
+        "{verdict}: {} kernel{}, {cases} cases, {failed} failed, seed {}, {:.1} s\n",
         outcomes.len(),
+        if outcomes.len() == 1 { "" } else { "s" },
         args.seed,
         elapsed.as_secs_f64()
     )
