@@ -333,3 +333,29 @@ fn a_failing_case_that_cannot_be_saved_is_still_reported() {
     let words: Vec<&str> = command.split(' ').skip(1).collect();
     bench.run(&words).ends_with(1);
 }
+
+#[test]
+fn a_case_too_large_for_the_machine_is_refused() {
+    for id in ["hq=4,hkv=2,d=64,n=64,k=HND+pad4000000000", "hq=40000,hkv=1,d=64,n=40000000"] {
+        let ran = Bench::new().run(["sweep", "decode_online", "--case", id, "--json", "-"]);
+        assert_eq!(ran.stdout, "");
+        ran.refuses(&["MiB of memory", "are free", "less padding"]);
+    }
+}
+
+#[test]
+fn an_error_in_mid_sweep_keeps_what_was_found() {
+    let from = "shared_bytes = \"4 * (";
+    let manifest =
+        edited("late", "decode_online.toml", from, "shared_bytes = \"150 * seq_len + 4 * (");
+    let ran = Bench::new().run(["sweep", &manifest, "--cases", "200", "--json", "-"]).ends_with(2);
+    let kernel = ran.document()["kernels"][0].clone();
+    assert!(
+        kernel["passed"].as_u64().unwrap() > 0 && kernel["verdict"] == "incomplete",
+        "{kernel:#}"
+    );
+    assert_eq!(kernel["stopped"], "stopped by an error");
+    let error = kernel["error"].as_str().unwrap();
+    assert!(error.contains("shared memory") && error.contains("(case b="), "{error}");
+    assert!(ran.stderr.contains(error), "{}", ran.stderr);
+}
