@@ -80,7 +80,7 @@ fn json_goes_to_a_file_and_the_tables_to_standard_output() {
     let ran = bench.run(sweep).ends_with(0);
     let written = document(&fs::read_to_string(bench.dir().join("result.json")).unwrap());
     assert_eq!(only(&written)["cases"], 100);
-    assert!(ran.stdout.contains("PASS: 1 kernels, 100 cases, 0 failed"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("PASS: 1 kernel, 100 cases, 0 failed"), "{}", ran.stdout);
     assert!(ran.stdout.contains("decode_online drew"), "{}", ran.stdout);
     assert_eq!(ran.stderr, "");
 
@@ -105,7 +105,7 @@ fn a_fault_ends_with_one_and_still_prints_one_document() {
         assert!(ran.stdout.contains(failure["id"].as_str().unwrap()), "{}", ran.stdout);
         assert!(ran.stdout.contains(failure["replay"].as_str().unwrap()), "{}", ran.stdout);
     }
-    assert!(ran.stdout.contains("FAIL: 1 kernels, 100 cases"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("FAIL: 1 kernel, 100 cases"), "{}", ran.stdout);
 }
 
 #[test]
