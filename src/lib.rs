@@ -1,5 +1,17 @@
 //! attnbench: a kernel-level test bench for decode attention.
-#![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
+//!
+//! The library behind the program of the same name. Each floor uses only those under it:
+//!
+//! | floor | subject |
+//! | --- | --- |
+//! | [`report`] | tables and JSON of results |
+//! | [`judge`] | draw cases, run them, compare, shrink, save, replay |
+//! | [`kernel`] | manifests, built-in kernels, launches |
+//! | [`device`] | compile and run kernels; the only floor with `unsafe` |
+//! | [`oracle`] | the scalar reference and the error bound |
+//! | [`data`] | regimes, the image of device memory with its poison, kv-slice files |
+//! | [`problem`] | number formats, layouts, cases and their ids: pure data |
+#![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod data;
 #[allow(unsafe_code)]
