@@ -162,11 +162,15 @@ fn quantile(sorted: &[f32], share: f64) -> f32 {
     sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
 }
 
-/// No element of any honest kernel exceeds its bound, over the cases that a sweep draws.
+/// How many times the usual number of cases it takes for each f32 kernel to have 10^6 elements.
+const CASES: usize = 3;
+
+/// No element of any honest kernel exceeds its bound, over the cases that a sweep draws: 10^6
+/// elements for each kernel that computes in f32 (by default).
 #[test]
 fn honest_kernels_stay_under_the_bound() {
     let space = space((0, 1100), (1, 256));
-    let all = parallel(count(), |index| match draw(&space, 7, index) {
+    let all = parallel(CASES * count(), |index| match draw(&space, 7, index) {
         Some((case, inputs)) => {
             let ratios = honest_ratios(&case, &inputs);
             for r in &ratios {
@@ -180,8 +184,7 @@ fn honest_kernels_stay_under_the_bound() {
         }
         None => vec![],
     });
-    let mut judged = 0;
-    let mut beyond = 0;
+    let (mut judged, mut fewest, mut beyond) = (0, usize::MAX, 0);
     println!(
         "{:30} {:>9} {:>9} {:>9} {:>9} {:>9}",
         "", "elements", "median", "99.9 %", "max", "lse"
@@ -204,11 +207,15 @@ fn honest_kernels_stay_under_the_bound() {
             quantile(&lse, 1.0)
         );
         judged += out.len();
+        // f16 and bf16 sums are tried on fewer cases: most are beyond their range.
+        if !["f16", "bf16"].iter().any(|narrow| way.name.starts_with(narrow)) {
+            fewest = fewest.min(out.len());
+        }
         beyond += out.iter().chain(&lse).filter(|r| **r > 1.0).count();
     }
     println!("{judged} elements judged, {beyond} beyond their bounds");
     assert_eq!(beyond, 0);
-    assert!(judged * 256 >= 1_000_000 * count(), "only {judged} elements in {} cases", count());
+    assert!(fewest * 256 >= 1_000_000 * count(), "only {fewest} elements in {} cases", count());
 }
 
 /// P in f16 may be narrowed after its division by the sum of weights: values near zero under the
