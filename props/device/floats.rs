@@ -4,7 +4,7 @@ use attnbench::device::cpu::CpuDevice;
 use attnbench::device::{Arg, Device};
 use attnbench::problem::DType;
 
-use super::{LIMIT, clang, compile, config, device, launch};
+use super::{LIMIT, clang_device, compile, device, launch};
 
 const CONVERT: &str = r#"
 #include <hip/hip_runtime.h>
@@ -201,13 +201,7 @@ fn conversions_and_arithmetic_round_once() {
 
 #[test]
 fn clang_rounds_alike() {
-    let Some(clang) = clang() else {
-        eprintln!("skipped: there is no clang++ here");
-        return;
-    };
-    let mut config = config();
-    config.compiler = Some(clang);
-    let mut device = CpuDevice::new(config).unwrap();
+    let Some(mut device) = clang_device() else { return };
     check(&mut device);
     check_arithmetic(&mut device);
 }

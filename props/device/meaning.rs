@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 
-use attnbench::device::cpu::CpuDevice;
 use attnbench::device::{Arg, Device, ParamKind};
 
-use super::{LIMIT, clang, compile, config, device, launch, run_words};
+use super::{LIMIT, clang_device, compile, device, launch, run_words};
 
 const ADD: &str = r#"
 #include <hip/hip_runtime.h>
@@ -371,13 +370,7 @@ fn a_seed_fixes_the_order_and_seeds_differ() {
 /// What the tests above do with the first compiler found, once more with clang.
 #[test]
 fn clang_builds_kernels_that_do_the_same() {
-    let Some(clang) = clang() else {
-        eprintln!("skipped: there is no clang++ here");
-        return;
-    };
-    let mut config = config();
-    config.compiler = Some(clang);
-    let mut device = CpuDevice::new(config).unwrap();
+    let Some(mut device) = clang_device() else { return };
     assert!(device.describe().contains("clang++"), "{}", device.describe());
     for wave in [32, 64] {
         let module = compile(&device, REDUCE, &["tree", "waves"], wave);

@@ -30,6 +30,16 @@ fn device() -> CpuDevice {
     CpuDevice::new(config()).expect("a C++ compiler")
 }
 
+/// The device with clang as its compiler; where there is none, says so.
+fn clang_device() -> Option<CpuDevice> {
+    let Some(clang) = clang() else {
+        eprintln!("skipped: there is no clang++ here");
+        return None;
+    };
+    let config = CpuConfig { compiler: Some(clang), ..config() };
+    Some(CpuDevice::new(config).expect("clang++ was found"))
+}
+
 /// A source in a folder of its own.
 struct Written {
     _dir: tempfile::TempDir,

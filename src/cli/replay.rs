@@ -1,9 +1,7 @@
 //! `attnbench replay`.
 
 use super::Found;
-use super::common::{
-    Cpu, captured, check_writable, drivable, json_on_stdout, print, registry, write_json,
-};
+use super::common::{Cpu, check_writable, drivable, json_on_stdout, print, registry, write_json};
 use super::sweep::parse_time;
 use anyhow::{Result, bail};
 use attnbench::judge::replay::load;
@@ -45,13 +43,12 @@ pub fn run(args: &Args) -> Result<Found> {
         bail!("{} names no kernel; give one with --kernel", args.file.display());
     };
     let manifest = Arc::new(drivable(&registry()?, &kernel)?);
-    for (name, value) in manifest.default_params() {
-        recorded.case.params.entry(name).or_insert(value);
-    }
+    manifest.complete(&mut recorded.case);
     manifest.supports(&recorded.case)?;
     let device = Cpu::open(&args.device)?;
-    let slices = Arc::new(captured(None)?.into_iter().map(|(c, _)| c).collect());
-    let mut trial = Trial::new(Arc::clone(&manifest), slices, device.another(), args.time_limit);
+    // The data are the file's own: no captured slice is named.
+    let captured = Arc::default();
+    let mut trial = Trial::new(Arc::clone(&manifest), captured, device.another(), args.time_limit);
     let replayed = recorded.replay(&mut trial)?;
 
     let case = &recorded.case;

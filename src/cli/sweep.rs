@@ -254,9 +254,7 @@ impl Bench<'_> {
         };
         if let Some(case) = case {
             let mut case = case.clone();
-            for (name, value) in self.manifest.default_params() {
-                case.params.entry(name).or_insert(value);
-            }
+            self.manifest.complete(&mut case);
             self.manifest.supports(&case)?;
             return Ok(judge_one(&mut make()?, &case)?);
         }
@@ -274,7 +272,6 @@ impl Bench<'_> {
             shard: (args.shard.0 - 1, args.shard.1),
             deadline: self.deadline,
             fail_fast: args.fail_fast,
-            time_limit: args.time_limit,
         };
         let threads = args.jobs.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

@@ -102,23 +102,16 @@ impl Space {
     fn draw_params(&self, r: &mut Stream, edge: Option<&Edges>) -> BTreeMap<String, i64> {
         let pick = |(i, param): (usize, &Param)| {
             let len = param.values.len();
-            let at = edge.map_or_else(|| r.below(len), |e| e.pick(100 + i, len));
-            (param.name.clone(), param.values[at])
+            (param.name.clone(), param.values[choose(r, edge, axis::PARAMS + i, len)])
         };
         self.manifest.params.iter().enumerate().map(pick).collect()
     }
 
     fn draw_synthetic(&self, r: &mut Stream, edge: Option<&Edges>) -> Case {
         let s = &self.manifest.supports;
-        let mut axis = 0;
-        // The edge of an axis while edges are covered, otherwise a random choice.
-        let mut choose = |r: &mut Stream, len: usize| {
-            axis += 1;
-            edge.map_or_else(|| r.below(len), |e| e.pick(axis, len))
-        };
-        let dtypes = s.dtypes[choose(r, s.dtypes.len())];
+        let dtypes = s.dtypes[choose(r, edge, axis::DTYPE, s.dtypes.len())];
         let head_dim = match edge {
-            Some(_) => {
+            Some(e) => {
                 let dims = edges(
                     &s.head_dim,
                     [
@@ -127,18 +120,18 @@ impl Space {
                     ],
                     LARGEST_HEAD_DIM,
                 );
-                dims[choose(r, dims.len())]
+                dims[e.pick(axis::HEAD_DIM, dims.len())]
             }
             None => draw_head_dim(r, &s.head_dim),
         };
         let groups = edges(&s.group, [1, 2, 3, 4, 5, 7, 8, 12, 16, 32, 71], LARGEST_COUNT);
-        let group = groups[choose(r, groups.len())];
-        let num_kv_heads = [1, 2, 3, 4, 8, 17][choose(r, 6)];
+        let group = groups[choose(r, edge, axis::GROUP, groups.len())];
+        let num_kv_heads = [1, 2, 3, 4, 8, 17][choose(r, edge, axis::KV_HEADS, 6)];
         let mut case = Case::plain(group * num_kv_heads, num_kv_heads, head_dim, vec![1]);
         case.dtypes = dtypes;
         let batches = edges(&s.batch, [1, 2, 3, 4, 8, 17], LARGEST_COUNT);
         let batch = match edge {
-            Some(_) => batches[choose(r, batches.len())],
+            Some(e) => batches[e.pick(axis::BATCH, batches.len())],
             None if r.below(10) < 3 => batches[0],
             None => {
                 let usual = batches.len().min(if r.below(8) == 0 { usize::MAX } else { 4 });
@@ -153,7 +146,7 @@ impl Space {
             LARGEST_SEQ_LEN,
         );
         let longest = match edge {
-            Some(_) => lens[choose(r, lens.len())],
+            Some(e) => lens[e.pick(axis::SEQ_LEN, lens.len())],
             None => draw_seq_len(r, &s.seq_len, &lens),
         };
         let ragged = batch > 1 && self.manifest.takes(Pointer::SeqLens) && r.below(20) < 17;
@@ -171,8 +164,7 @@ impl Space {
             case.seq_lens.rotate_left(r.below(batch));
         }
         case.params = self.draw_params(r, edge);
-        case.wave = self.waves
-            [edge.map_or_else(|| r.below(self.waves.len()), |e| e.pick(90, self.waves.len()))];
+        case.wave = self.waves[choose(r, edge, axis::WAVE, self.waves.len())];
         if r.below(4) == 0 {
             // Not only 1 / sqrt(head_dim), and not only positive.
             let factor = [0.5, 1.5, 0.25, 1.0, -1.0][r.below(5)];
@@ -192,7 +184,7 @@ impl Space {
 
     fn draw_regime(&self, r: &mut Stream, edge: Option<&Edges>) -> Regime {
         if let Some(e) = edge {
-            return self.regimes[e.pick(91, self.regimes.len())].clone();
+            return self.regimes[e.pick(axis::REGIME, self.regimes.len())].clone();
         }
         // Families by weight, then evenly within the family.
         let weight = |family: &str| match family {
@@ -224,7 +216,7 @@ impl Space {
         let windows: Vec<usize> = around.into_iter().chain(tiles).chain(self.own_tiles()).collect();
         case.window_len = match edge {
             _ if !s.window => 0,
-            Some(e) => windows[e.pick(92, windows.len())],
+            Some(e) => windows[e.pick(axis::WINDOW, windows.len())],
             None if r.below(20) < 8 => windows[1 + r.below(windows.len() - 1)],
             None => 0,
         };
@@ -235,10 +227,9 @@ impl Space {
         let s = &self.manifest.supports;
         let n = case.seq_len().max(1);
         case.capacity = n + [0, 0, 0, 1, 7, 64, n][r.below(7)].min(2048);
-        let mut layout = |axis: usize, list: &[Layout]| {
-            list[edge.map_or_else(|| r.below(list.len()), |e| e.pick(axis, list.len()))].clone()
-        };
-        let (k, v) = (layout(93, &self.manifest.layouts.k), layout(94, &self.manifest.layouts.v));
+        let layouts = &self.manifest.layouts;
+        let k = layouts.k[choose(r, edge, axis::K_LAYOUT, layouts.k.len())].clone();
+        let v = layouts.v[choose(r, edge, axis::V_LAYOUT, layouts.v.len())].clone();
         // A cache of several layers, of which one is attended and the others are poison.
         let reads = |name| self.manifest.reads_variable(name);
         let chance = if reads("layer") || reads("k_stride_l") { 10 } else { 1 };
@@ -249,7 +240,8 @@ impl Space {
         (case.k, case.v) = (Storage::contiguous(k), Storage::contiguous(v));
         let plain = Case::plain(1, 1, 1, vec![1]);
         (case.q, case.out) = (plain.q, plain.out);
-        let padded = s.padding && edge.map_or_else(|| r.below(20) < 9, |e| e.pick(95, 2) == 1);
+        let padded =
+            s.padding && edge.map_or_else(|| r.below(20) < 9, |e| e.pick(axis::PADDING, 2) == 1);
         let dims = [
             (case.num_heads, 1, case.head_dim, case.dtypes.q),
             (case.num_kv_heads, case.capacity, case.head_dim, case.dtypes.kv),
@@ -389,6 +381,29 @@ fn draw_seq_len(r: &mut Stream, range: &Range, lens: &[usize]) -> usize {
 fn near_one(r: &mut Stream, range: &Range, from: usize, count: usize) -> usize {
     let wanted = from + r.below(count);
     near(r, range, &[wanted])
+}
+
+/// Numbers of the axes that have edges; each has a walk of its own.
+mod axis {
+    pub const DTYPE: usize = 1;
+    pub const HEAD_DIM: usize = 2;
+    pub const GROUP: usize = 3;
+    pub const KV_HEADS: usize = 4;
+    pub const BATCH: usize = 5;
+    pub const SEQ_LEN: usize = 6;
+    pub const WAVE: usize = 90;
+    pub const REGIME: usize = 91;
+    pub const WINDOW: usize = 92;
+    pub const K_LAYOUT: usize = 93;
+    pub const V_LAYOUT: usize = 94;
+    pub const PADDING: usize = 95;
+    /// And from here on one for each tunable.
+    pub const PARAMS: usize = 100;
+}
+
+/// The edge of an axis while edges are covered, otherwise a random choice of `len`.
+fn choose(r: &mut Stream, edge: Option<&Edges>, axis: usize, len: usize) -> usize {
+    edge.map_or_else(|| r.below(len), |e| e.pick(axis, len))
 }
 
 /// Which edge of each axis a case is for.

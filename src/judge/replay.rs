@@ -5,7 +5,7 @@ use super::trial::{Failure, Outcome, Trial, TrialError};
 use crate::data::captured::inputs_of;
 use crate::data::slice::{KvSlice, Promises, Saved, SliceError};
 use crate::kernel::Manifest;
-use crate::problem::{Case, CaseError, Regime};
+use crate::problem::{Case, CaseError};
 use std::path::{Path, PathBuf};
 
 /// Metadata key, ours beside the contract's: the poison of the failing run.
@@ -154,11 +154,6 @@ impl Recorded {
         let (saved, now) = (&self.slice.out.bytes, &failure.buffers.out);
         let lse = self.slice.lse.as_ref().map(|t| &t.bytes);
         has_output.then(|| now == saved && failure.buffers.lse.as_ref() == lse)
-    }
-
-    /// Whether the data are a capture's rather than a regime's.
-    pub fn is_capture(&self) -> bool {
-        matches!(self.case.regime, Regime::Slice(_)) && self.slice.case.is_none()
     }
 }
 

@@ -43,8 +43,6 @@ pub struct Options {
     pub deadline: Option<Instant>,
     /// No new case after the first failure.
     pub fail_fast: bool,
-    /// Time limit of one run of a kernel.
-    pub time_limit: Duration,
 }
 
 impl Options {

@@ -9,6 +9,7 @@ use super::read::{Document, Item, ManifestError, ManifestProblem, Section};
 use super::stage::{Pointer, Stage};
 use super::supports::{Layouts, Supports};
 use super::template::{TYPE_NAMES, Template};
+use crate::problem::Case;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -196,6 +197,13 @@ impl Manifest {
     /// The first value of every tunable.
     pub fn default_params(&self) -> BTreeMap<String, i64> {
         self.params.iter().map(|p| (p.name.clone(), p.values[0])).collect()
+    }
+
+    /// Gives a case the tunables that it does not set.
+    pub fn complete(&self, case: &mut Case) {
+        for (name, value) in self.default_params() {
+            case.params.entry(name).or_insert(value);
+        }
     }
 
     /// Whether a scalar argument's expression reads a variable.

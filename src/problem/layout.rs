@@ -170,11 +170,6 @@ impl Layout {
     pub fn without(&self, axis: Axis) -> Layout {
         Layout { text: self.text.chars().filter(|c| *c != axis.letter()).collect() }
     }
-
-    /// Whether a token's vector is contiguous (`row`) in a plain layout: `D` innermost.
-    pub fn is_row(&self) -> bool {
-        self.text.ends_with('D')
-    }
 }
 
 impl fmt::Display for Layout {
