@@ -3,8 +3,8 @@
 //! Shapes are those that the project's speed goals name: 8 heads, 2 KV heads, head_dim 64, batch 1.
 //! `judged` uses every core, one worker process each; the parts are on one thread.
 
+use attnbench::data::generate::generate;
 use attnbench::data::image::{Image, Poisons};
-use attnbench::data::regimes::generate;
 use attnbench::device::Device;
 use attnbench::device::cpu::{CpuConfig, CpuDevice};
 use attnbench::judge::trial::{Outcome, Trial, arithmetic};
@@ -100,9 +100,7 @@ fn parts(c: &mut Criterion) {
             b.iter(|| Expected::new(black_box(&case), &inputs, &promised))
         });
         group.bench_function(BenchmarkId::new("image", n), |b| {
-            b.iter(|| {
-                image.write(&case, &places, &inputs, Poisons::RUNS[0], black_box(&mut memory))
-            })
+            b.iter(|| image.write(&case, &inputs, Poisons::RUNS[0], black_box(&mut memory)))
         });
     }
     group.finish();

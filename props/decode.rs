@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attnbench::data::captured::Captured;
+use attnbench::data::generate::generate;
 use attnbench::data::golden;
 use attnbench::data::inputs::Inputs;
-use attnbench::data::regimes::generate;
 use attnbench::device::cpu::{CpuConfig, CpuDevice};
 use attnbench::device::{Arg, Device};
 use attnbench::judge::shrink::Cases;
 use attnbench::judge::space::{Filter, Space};
 use attnbench::judge::trial::{Outcome, Trial, arithmetic};
-use attnbench::kernel::{ArgSpec, Env, Manifest, Pointer, Registry};
+use attnbench::kernel::{ArgSpec, Env, Manifest, Registry};
 use attnbench::oracle::Expected;
-use attnbench::problem::{Case, DType, Placement};
+use attnbench::problem::{Case, DType, Placement, Pointer};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
 use super::bench::cache;
@@ -145,14 +145,15 @@ fn sparse_ratio(manifest: &Manifest, case: &Case) -> f64 {
     for s in 0..case.batch() {
         arena[seq_lens + 4 * s..][..4].copy_from_slice(&(case.seq_lens[s] as i32).to_le_bytes());
         for h in 0..case.num_heads {
-            for (d, x) in inputs.query(case, s, h).iter().enumerate() {
+            for (d, x) in inputs.q().all(s, h).iter().enumerate() {
                 case.dtypes.q.store(&mut arena[q..], places.q.index(s, 0, h, 0, d), *x as f64);
             }
         }
         for g in 0..case.num_kv_heads {
-            for (base, place, cache) in [(k, &places.k, &inputs.k), (v, &places.v, &inputs.v)] {
+            for (base, place, cache) in [(k, &places.k, inputs.k()), (v, &places.v, inputs.v())] {
                 for (i, x) in cache.rows(s, g, 0..case.seq_lens[s]).iter().enumerate() {
-                    let at = place.index(s, 0, g, i / cache.dim, i % cache.dim);
+                    let dim = cache.shape.dim;
+                    let at = place.index(s, 0, g, i / dim, i % dim);
                     kv.store(&mut arena[base..], at, *x as f64);
                 }
             }
@@ -161,13 +162,14 @@ fn sparse_ratio(manifest: &Manifest, case: &Case) -> f64 {
     device.run(&launches, case.order_seed, Duration::from_secs(30)).expect("it runs");
     let arena = device.arena(end).expect("the same arena");
     let expected = Expected::new(case, &inputs, &arithmetic(manifest, case));
+    let right = expected.of(Pointer::Out).expect("decode has out");
     let mut worst = 0.0f64;
-    for (row, wants) in expected.out.chunks_exact(case.head_dim).enumerate() {
+    for (row, wants) in right.want.chunks_exact(case.head_dim).enumerate() {
         for (d, want) in wants.iter().enumerate() {
             let (s, h) = (row / case.num_heads, row % case.num_heads);
             let at = places.out.index(s, 0, h, 0, d);
             let error = (case.dtypes.out.load(&arena[out..], at) - want).abs();
-            worst = worst.max(error / expected.out_bound[row * case.head_dim + d]);
+            worst = worst.max(error / right.bound[row * case.head_dim + d]);
         }
     }
     worst

@@ -1,11 +1,11 @@
 //! Cases drawn as a sweep draws them, and how many of them.
 
+use attnbench::data::generate::generate;
 use attnbench::data::inputs::Inputs;
-use attnbench::data::regimes::generate;
 use attnbench::judge::draw::Draw;
 use attnbench::judge::space::{Filter, Space};
 use attnbench::kernel::Manifest;
-use attnbench::oracle::Head;
+use attnbench::oracle::Scores;
 use attnbench::problem::Case;
 use std::num::NonZero;
 use std::path::Path;
@@ -71,17 +71,46 @@ pub fn draw(space: &Space, seed: u64, index: usize) -> Option<(Case, Inputs)> {
     }
 }
 
+/// One query head over its attended keys, flat: what implementations in these tests work on.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a, T> {
+    pub q: &'a [T],
+    pub k: &'a [T],
+    pub v: &'a [T],
+    pub head_dim_v: usize,
+    pub scale: f64,
+    pub softcap: f64,
+    pub sink: Option<f64>,
+}
+
+impl<T> Head<'_, T> {
+    pub fn keys(&self) -> usize {
+        self.k.len() / self.q.len()
+    }
+
+    /// The oracle's view of it.
+    pub fn oracle(&self) -> attnbench::oracle::Head<'_, T> {
+        let (q, k) = (self.q, self.k);
+        attnbench::oracle::Head {
+            scores: Scores::Dot { q, k, scale: self.scale, softcap: self.softcap },
+            v: self.v,
+            head_dim_v: self.head_dim_v,
+            sink: self.sink,
+        }
+    }
+}
+
 /// One query head of a case, over its attended keys.
 pub fn head<'a>(case: &Case, inputs: &'a Inputs, s: usize, h: usize) -> Head<'a, f32> {
     let (g, keys) = (h / (case.num_heads / case.num_kv_heads), case.attended(s));
     Head {
-        q: inputs.query(case, s, h),
-        k: inputs.k.rows(s, g, keys.clone()),
-        v: inputs.v.rows(s, g, keys),
+        q: inputs.q().all(s, h),
+        k: inputs.k().rows(s, g, keys.clone()),
+        v: inputs.v().rows(s, g, keys),
         head_dim_v: case.head_dim_v,
         scale: f64::from(case.scale),
         softcap: f64::from(case.softcap),
-        sink: inputs.sinks.as_ref().map(|sinks| f64::from(sinks[h])),
+        sink: inputs.sink(h),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Attention from its definition in binary floating point of [`PRECISION`] bits, with an unlimited
 //! exponent: nothing underflows, and its own error is far below a double's.
 
-use attnbench::oracle::Head;
+use super::cases::Head;
 use dashu_float::FBig;
 use dashu_float::round::mode::HalfEven;
 

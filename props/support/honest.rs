@@ -4,7 +4,9 @@
 //! Only additions, multiplications, divisions, fused multiply-adds and the `libm` crate are used,
 //! so every machine has the same bits.
 
-use attnbench::oracle::{Arithmetic, Head};
+use attnbench::oracle::Arithmetic;
+
+use super::cases::Head;
 use attnbench::problem::DType;
 use half::{bf16, f16};
 use std::f32::consts::{LN_2, LOG2_E};

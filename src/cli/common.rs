@@ -6,7 +6,7 @@ use attnbench::data::golden;
 use attnbench::data::slice::KvSlice;
 use attnbench::device::cpu::{CpuConfig, CpuDevice};
 use attnbench::device::{CompileError, Device};
-use attnbench::kernel::{Manifest, Registry, Stage};
+use attnbench::kernel::{Manifest, Registry};
 use attnbench::problem::Case;
 use std::io::Write;
 use std::path::Path;
@@ -51,13 +51,6 @@ pub fn registry() -> Result<Registry> {
 pub fn drivable(registry: &Registry, name: &str) -> Result<Manifest> {
     let mut manifest = registry.find(name)?;
     manifest.judged()?;
-    if manifest.stage != Stage::Decode {
-        bail!(
-            "{}: stage `{}` is read but not driven yet in this version; only `decode` is",
-            manifest.file.display(),
-            manifest.stage
-        );
-    }
     if let attnbench::kernel::Code::Object(file) = &manifest.code {
         bail!(
             "{}: the code object {} runs on a GPU only, and this version has no GPU device yet",

@@ -43,6 +43,9 @@ pub fn run(args: &Args) -> Result<Found> {
         bail!("{} names no kernel; give one with --kernel", args.file.display());
     };
     let manifest = Arc::new(drivable(&registry()?, &kernel)?);
+    if recorded.is_capture() {
+        recorded.case = recorded.case.as_stage(manifest.stage);
+    }
     manifest.complete(&mut recorded.case);
     manifest.supports(&recorded.case)?;
     let device = Cpu::open(&args.device)?;

@@ -7,14 +7,14 @@ use super::common::{
 };
 use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
-use attnbench::data::regimes::generate;
+use attnbench::data::generate::generate;
 use attnbench::judge::replay::save;
 use attnbench::judge::space::{Filter, Space};
 use attnbench::judge::sweep::{Options, Report, Verdict, judge_one, sweep};
 use attnbench::judge::trial::{Trial, TrialError, arithmetic, fits_in_memory};
 use attnbench::kernel::Manifest;
 use attnbench::oracle::explain_element;
-use attnbench::problem::{Case, DTypes, Regime, UnknownRegime};
+use attnbench::problem::{Case, DTypes, Regime, Stage, UnknownRegime};
 use attnbench::report::json::{self, KernelResult, SavedFailure};
 use attnbench::report::table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -363,6 +363,12 @@ fn explain(
     captured: &[(Captured, Case)],
     (b, h, d): (usize, usize, usize),
 ) -> Result<Found> {
+    if !matches!(case.stage, Stage::Decode | Stage::Split | Stage::Merge) {
+        bail!(
+            "--explain-bound: stage `{}` is not explained yet; stages decode, split and merge are",
+            case.stage
+        );
+    }
     for (what, value, limit) in
         [("batch", b, case.batch()), ("head", h, case.num_heads), ("element", d, case.head_dim_v)]
     {

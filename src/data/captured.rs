@@ -1,8 +1,8 @@
 //! Captured slices as a source of data: the attended rows of one layer, dense and in f32.
 
-use super::inputs::{Cache, Inputs, Typed};
+use super::inputs::Inputs;
 use super::slice::{KvSlice, SliceError, Tensor};
-use crate::problem::{Case, Placement};
+use crate::problem::{Case, Placement, Pointer};
 
 /// A captured decode step, ready to be cut to other lengths, layouts and types.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,9 +46,9 @@ impl Captured {
             head_dim: case.head_dim,
             head_dim_v: case.head_dim_v,
             seq_len: case.seq_len(),
-            q: inputs.q.values,
-            k: inputs.k.data.values,
-            v: inputs.v.data.values,
+            q: inputs.q().data.values.clone(),
+            k: inputs.k().data.values.clone(),
+            v: inputs.v().data.values.clone(),
         };
         Ok(Some((captured, case)))
     }
@@ -69,30 +69,23 @@ pub fn inputs_of(slice: &KvSlice, case: &Case) -> Result<Inputs, SliceError> {
     // to_case refuses types that cannot be converted, so every element has a value; f64 captures
     // are rounded to f32 by the case's own type.
     let value = |t: &Tensor, i: usize| t.get(i).unwrap_or(f64::NAN) as f32;
-    let cache = |t: &Tensor, place: &Placement, dim: usize| {
-        Cache::fill(case, dim, |s, g, rows| {
+    let mut inputs = Inputs::default();
+    let mut put = |pointer, t: &Tensor, place: &Placement, layer: usize, dim: usize| {
+        inputs.put(case, pointer, |s, h, rows| {
             for (n, row) in rows.chunks_exact_mut(dim).enumerate() {
                 for (d, x) in row.iter_mut().enumerate() {
-                    *x = value(t, place.index(s, slice.layer_index(), g, n, d));
+                    *x = value(t, place.index(s, layer, h, n, d));
                 }
             }
-        })
+        });
     };
-    let mut q = Vec::with_capacity(case.batch() * case.num_heads * case.head_dim);
-    for s in 0..case.batch() {
-        for h in 0..case.num_heads {
-            q.extend((0..case.head_dim).map(|d| value(&slice.q, places.q.index(s, 0, h, 0, d))));
-        }
+    put(Pointer::Q, &slice.q, &places.q, 0, case.head_dim);
+    put(Pointer::K, &slice.k, &places.k, slice.layer_index(), case.head_dim);
+    put(Pointer::V, &slice.v, &places.v, slice.layer_index(), case.head_dim_v);
+    if let Some(sinks) = &slice.sinks {
+        inputs.put(case, Pointer::Sinks, |_, _, logits| {
+            logits.iter_mut().enumerate().for_each(|(h, x)| *x = value(sinks, h));
+        });
     }
-    let sinks = slice
-        .sinks
-        .as_ref()
-        .filter(|_| case.sinks)
-        .map(|t| (0..case.num_heads).map(|h| value(t, h)).collect());
-    Ok(Inputs {
-        q: Typed::round(case.dtypes.q, q),
-        k: cache(&slice.k, &places.k, case.head_dim),
-        v: cache(&slice.v, &places.v, case.head_dim_v),
-        sinks,
-    })
+    Ok(inputs)
 }

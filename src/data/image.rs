@@ -2,11 +2,11 @@
 //!
 //! Every byte that a kernel may neither read nor write is poison: rows past `seq_len` and (in two of
 //! three runs) before the window, gaps between strides, other layers, the zones around each buffer,
-//! and, before the launch, the output and the scratch. After the run everything but the output's own elements and the scratch must be as it
-//! was, to the bit.
+//! and, before the launch, the outputs and the scratch. After the run everything but the outputs'
+//! own elements and the scratch must be as it was, to the bit.
 
-use super::inputs::{Cache, Inputs};
-use crate::problem::{Axis, Case, DType, Placement, Placements};
+use super::inputs::{Inputs, Rows};
+use crate::problem::{Axis, Case, DType, Placement, Placements, Pointer, Run, Stage, Tensor};
 use std::fmt;
 use std::ops::Range;
 
@@ -88,6 +88,18 @@ impl Poisons {
     ];
 }
 
+impl Poisons {
+    /// The poison of a buffer. Scores and weights stand where K does: what they are multiplied by
+    /// is V's.
+    pub fn of(&self, buffer: &str) -> Poison {
+        match buffer {
+            "k" | "scores" | "probs" => self.k,
+            "v" => self.v,
+            _ => self.rest,
+        }
+    }
+}
+
 impl fmt::Display for Poisons {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "k={},v={},rest={}", self.k.name(), self.v.name(), self.rest.name())
@@ -99,7 +111,7 @@ impl fmt::Display for Poisons {
 pub enum Role {
     /// Read it.
     Input,
-    /// Write its elements.
+    /// Write its elements, or some of them.
     Output,
     /// Anything.
     Scratch,
@@ -116,6 +128,114 @@ pub struct Buffer {
     pub dtype: DType,
     /// Where it lies in the image, bytes.
     pub range: Range<usize>,
+    /// The tensor, where it is one.
+    pub tensor: Option<Tensor>,
+}
+
+/// The judged elements of an output tensor, and what may happen around them.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Which one.
+    pub pointer: Pointer,
+    /// The element type.
+    pub dtype: DType,
+    /// The judged elements, in order.
+    pub runs: Vec<Run>,
+    /// Byte of the image where the buffer begins.
+    base: usize,
+    /// Rows of which elements besides the judged ones may hold one other value: a score of -inf, a
+    /// weight of 0.
+    open: Vec<Open>,
+}
+
+/// A row of scores or weights, in elements of the buffer.
+#[derive(Debug, Clone)]
+struct Open {
+    /// All `capacity` elements.
+    row: Range<usize>,
+    /// Those that are judged.
+    judged: Range<usize>,
+}
+
+impl Output {
+    fn new(case: &Case, tensor: &Tensor, base: usize) -> Output {
+        let mut open = Vec::new();
+        if matches!(tensor.pointer, Pointer::Scores | Pointer::Probs) {
+            for s in 0..case.batch() {
+                for h in 0..case.num_heads {
+                    let first = tensor.place.index(s, 0, h, 0, 0);
+                    let keys = case.attended(s);
+                    let judged = first + keys.start..first + keys.end;
+                    open.push(Open { row: first..first + case.capacity, judged });
+                }
+            }
+        }
+        let runs = case.runs(tensor);
+        Output { pointer: tensor.pointer, dtype: tensor.dtype, runs, base, open }
+    }
+
+    /// Adds the bytes that a kernel may write.
+    fn claim(&self, writable: &mut Vec<Range<usize>>) {
+        let size = self.dtype.size();
+        let mut claim = |first: usize, count: usize| {
+            let at = self.base + first * size;
+            writable.push(at..at + count * size);
+        };
+        if !self.open.is_empty() {
+            return self.open.iter().for_each(|open| claim(open.row.start, open.row.len()));
+        }
+        for run in &self.runs {
+            match run.step {
+                1 => claim(run.first, run.count),
+                step => (0..run.count).for_each(|i| claim(run.first + i * step, 1)),
+            }
+        }
+    }
+
+    /// The byte of element `i` of a run.
+    fn byte(&self, run: &Run, i: usize) -> usize {
+        self.base + (run.first + i * run.step) * self.dtype.size()
+    }
+
+    /// What the elements beside the judged ones of an open row may hold.
+    fn tolerated(&self) -> f64 {
+        if self.pointer == Pointer::Scores { f64::NEG_INFINITY } else { 0.0 }
+    }
+
+    /// The judged elements' values, in order.
+    pub fn values<'a>(&'a self, memory: &'a [u8]) -> impl Iterator<Item = f64> + 'a {
+        self.runs.iter().flat_map(move |run| {
+            (0..run.count).map(move |i| self.dtype.load(&memory[self.byte(run, i)..], 0))
+        })
+    }
+
+    /// The judged elements as stored.
+    pub fn bytes(&self, memory: &[u8], bytes: &mut Vec<u8>) {
+        let size = self.dtype.size();
+        for run in &self.runs {
+            if run.step == 1 {
+                let at = self.byte(run, 0);
+                bytes.extend_from_slice(&memory[at..at + run.count * size]);
+            } else {
+                for i in 0..run.count {
+                    let at = self.byte(run, i);
+                    bytes.extend_from_slice(&memory[at..at + size]);
+                }
+            }
+        }
+    }
+
+    /// Sequence, head, token and element of judged element `index`.
+    pub fn place(&self, mut index: usize) -> [usize; 4] {
+        for run in &self.runs {
+            if index < run.count {
+                let [s, h, t] = run.at;
+                return if run.along_tokens { [s, h, t + index, 0] } else { [s, h, t, index] };
+            }
+            index -= run.count;
+        }
+        [0; 4]
+    }
 }
 
 /// A write where a kernel must not write.
@@ -131,11 +251,10 @@ pub struct Stray {
 #[derive(Debug, Clone)]
 pub struct Image {
     buffers: Vec<Buffer>,
+    outputs: Vec<Output>,
     size: usize,
     /// Byte ranges that the kernel may write, ascending, disjoint.
     writable: Vec<Range<usize>>,
-    /// The same without scratch: each (sequence, head) row of out, then lse.
-    out_rows: Vec<Range<usize>>,
 }
 
 /// A scratch buffer that a kernel asks for: name, element type, elements.
@@ -144,49 +263,61 @@ pub type Scratch = (String, DType, usize);
 impl Image {
     /// Lays the buffers of a case out. `None` where the image would not fit in memory addresses.
     pub fn new(case: &Case, places: &Placements, scratch: &[Scratch]) -> Option<Image> {
-        let heads = case.batch() * case.num_heads;
-        let mut wanted: Vec<(String, Role, DType, usize)> = vec![
-            ("q".into(), Role::Input, case.dtypes.q, places.q.span()),
-            ("k".into(), Role::Input, case.dtypes.kv, places.k.span()),
-            ("v".into(), Role::Input, case.dtypes.kv, places.v.span()),
-            ("out".into(), Role::Output, case.dtypes.out, places.out.span()),
-            ("lse".into(), Role::Output, DType::F32, heads),
-            // i32 and u32 have f32's size.
-            ("seq_lens".into(), Role::Input, DType::F32, case.batch()),
-            ("pos".into(), Role::Input, DType::F32, case.batch()),
-        ];
-        if case.sinks {
-            wanted.push(("sinks".into(), Role::Input, DType::F32, case.num_heads));
+        let mut wanted = Vec::new();
+        for tensor in case.tensors(places).ok()? {
+            let written = case.stage.port(tensor.pointer).is_some_and(|port| port.write);
+            let role = if written { Role::Output } else { Role::Input };
+            let name = tensor.pointer.name().to_owned();
+            wanted.push((name, role, tensor.dtype, tensor.place.span(), Some(tensor)));
         }
         for (name, dtype, elements) in scratch {
-            wanted.push((name.clone(), Role::Scratch, *dtype, *elements));
+            wanted.push((name.clone(), Role::Scratch, *dtype, *elements, None));
         }
         let mut buffers = Vec::with_capacity(wanted.len());
         let mut at = GUARD;
-        for (name, role, dtype, elements) in wanted {
+        for (name, role, dtype, elements, tensor) in wanted {
             let end = elements.checked_mul(dtype.size())?.checked_add(at)?;
-            buffers.push(Buffer { name, role, dtype, range: at..end });
+            buffers.push(Buffer { name, role, dtype, range: at..end, tensor });
             at = end.checked_add(GUARD + BUFFER_ALIGN)? / BUFFER_ALIGN * BUFFER_ALIGN;
         }
-        let size = at;
-        let mut image = Image { buffers, size, writable: Vec::new(), out_rows: Vec::new() };
-        let row = case.head_dim_v * case.dtypes.out.size();
-        for s in 0..case.batch() {
-            for h in 0..case.num_heads {
-                let start = image.element("out", places.out.index(s, 0, h, 0, 0));
-                image.out_rows.push(start..start + row);
+        let (mut outputs, mut writable) = (Vec::new(), Vec::new());
+        for buffer in &buffers {
+            match (&buffer.tensor, buffer.role) {
+                (Some(tensor), Role::Output) => {
+                    let output = Output::new(case, tensor, buffer.range.start);
+                    output.claim(&mut writable);
+                    outputs.push(output);
+                }
+                (_, Role::Scratch) => writable.push(buffer.range.clone()),
+                _ => {}
             }
         }
-        image.writable = image.out_rows.clone();
-        let rest = image.buffers.iter().filter(|b| b.role == Role::Scratch || b.name == "lse");
-        image.writable.extend(rest.map(|b| b.range.clone()));
-        image.writable.sort_by_key(|r| r.start);
-        Some(image)
+        writable.sort_by_key(|r| r.start);
+        Some(Image { buffers, outputs, size: at, writable })
     }
 
     /// Bytes of the image.
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// The buffers, in the order in which they lie.
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
+    /// The output tensors of the stage.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// An output by its pointer.
+    ///
+    /// # Panics
+    /// If the stage has no such output.
+    pub fn output(&self, pointer: Pointer) -> &Output {
+        let found = self.outputs.iter().find(|o| o.pointer == pointer);
+        found.unwrap_or_else(|| panic!("no output {pointer} in the image"))
     }
 
     /// A buffer by name.
@@ -204,85 +335,73 @@ impl Image {
     }
 
     /// Fills memory with poison and then the inputs.
-    pub fn write(
-        &self,
-        case: &Case,
-        places: &Placements,
-        inputs: &Inputs,
-        poisons: Poisons,
-        memory: &mut [u8],
-    ) {
+    pub fn write(&self, case: &Case, inputs: &Inputs, poisons: Poisons, memory: &mut [u8]) {
         let mut at = 0;
         for (i, buffer) in self.buffers.iter().enumerate() {
-            let poison = match buffer.name.as_str() {
-                "k" => poisons.k,
-                "v" => poisons.v,
-                _ => poisons.rest,
-            };
             // A buffer's poison reaches from its guard zone before it to the next one's.
             let end = self.buffers.get(i + 1).map_or(self.size, |next| next.range.start - GUARD);
-            poison.fill(&mut memory[at..end], buffer.dtype);
+            poisons.of(&buffer.name).fill(&mut memory[at..end], buffer.dtype);
             at = end;
-        }
-        let size = case.dtypes.q.size();
-        let row = case.head_dim * size;
-        for s in 0..case.batch() {
-            for h in 0..case.num_heads {
-                let to = self.element("q", places.q.index(s, 0, h, 0, 0));
-                let from = (s * case.num_heads + h) * row;
-                memory[to..to + row].copy_from_slice(&inputs.q.bytes[from..from + row]);
-            }
         }
         // Keys before the window are poison where that is NaN in K or V; in the last run they hold
         // what an engine would still have there, and a key outside the window may look attractive.
         let evicted = poisons.k == Poison::Nan || poisons.v == Poison::Nan;
-        let first = |s: usize| if evicted { case.attended(s).start } else { 0 };
-        let kv = [("k", &places.k, &inputs.k), ("v", &places.v, &inputs.v)];
-        for (name, place, cache) in kv {
-            let base = self.element(name, 0);
-            match cache.data.dtype.size() {
-                2 => scatter::<2>(case, place, cache, &first, &mut memory[base..]),
-                _ => scatter::<4>(case, place, cache, &first, &mut memory[base..]),
+        for buffer in &self.buffers {
+            let Some(tensor) = &buffer.tensor else { continue };
+            let memory = &mut memory[buffer.range.start..];
+            let held = |s: usize| match tensor.pointer {
+                // The row at `pos` is not there yet.
+                Pointer::K | Pointer::V if case.stage == Stage::Append => 0..case.pos(s),
+                Pointer::K | Pointer::V | Pointer::Scores | Pointer::Probs => {
+                    if evicted {
+                        case.live(s)
+                    } else {
+                        0..case.seq_lens[s]
+                    }
+                }
+                _ => 0..tensor.shape.tokens[s],
+            };
+            let layer =
+                if matches!(tensor.pointer, Pointer::K | Pointer::V) { case.layer } else { 0 };
+            match (tensor.pointer, inputs.0.get(&tensor.pointer)) {
+                (Pointer::SeqLens, _) => {
+                    words(memory, case.seq_lens.iter().map(|n| (*n as i32).to_le_bytes()));
+                }
+                (Pointer::Pos, _) => {
+                    words(memory, (0..case.batch()).map(|s| (case.pos(s) as u32).to_le_bytes()));
+                }
+                (_, Some(rows)) => match rows.data.dtype.size() {
+                    2 => scatter::<2>(&tensor.place, layer, rows, &held, memory),
+                    _ => scatter::<4>(&tensor.place, layer, rows, &held, memory),
+                },
+                (_, None) => {}
             }
         }
-        let mut words = |name: &str, values: &mut dyn Iterator<Item = [u8; 4]>| {
-            if let Some(buffer) = self.buffer(name) {
-                for (i, bytes) in values.enumerate() {
-                    let to = buffer.range.start + 4 * i;
-                    memory[to..to + 4].copy_from_slice(&bytes);
-                }
-            }
-        };
-        words("seq_lens", &mut case.seq_lens.iter().map(|n| (*n as i32).to_le_bytes()));
-        words("pos", &mut case.seq_lens.iter().map(|n| (n.saturating_sub(1) as u32).to_le_bytes()));
-        words("sinks", &mut inputs.sinks.iter().flatten().map(|x| x.to_le_bytes()));
-    }
-
-    /// Row (s, h) of out, in the order `s * num_heads + h`, as stored.
-    pub fn out_row<'a>(&self, memory: &'a [u8], row: usize) -> &'a [u8] {
-        &memory[self.out_rows[row].clone()]
-    }
-
-    /// All rows of out, one after the other.
-    pub fn out_bytes(&self, memory: &[u8]) -> Vec<u8> {
-        self.out_rows.iter().flat_map(|r| memory[r.clone()].iter().copied()).collect()
-    }
-
-    /// lse as stored, `[batch, num_heads]` f32.
-    pub fn lse_bytes<'a>(&self, memory: &'a [u8]) -> &'a [u8] {
-        &memory[self.buffer("lse").expect("every image has lse").range.clone()]
     }
 
     /// The first byte that changed and may not have.
     pub fn stray_write(&self, before: &[u8], after: &[u8]) -> Option<Stray> {
         let mut at = 0;
         let ends = self.writable.iter().map(|r| (r.start, r.end)).chain([(self.size, self.size)]);
+        let stray = |byte| Some(Stray { place: self.describe(byte), byte });
         for (start, end) in ends {
             if start > at && before[at..start] != after[at..start] {
-                let byte = (at..start).find(|i| before[*i] != after[*i])?;
-                return Some(Stray { place: self.describe(byte), byte });
+                return stray((at..start).find(|i| before[*i] != after[*i])?);
             }
             at = at.max(end);
+        }
+        // Beside the judged elements of an open row: as it was, or the one other value.
+        for output in &self.outputs {
+            let (size, tolerated) = (output.dtype.size(), output.tolerated());
+            for Open { row, judged } in &output.open {
+                for element in row.clone().filter(|i| !judged.contains(i)) {
+                    let byte = output.base + element * size;
+                    let same = before[byte..byte + size] == after[byte..byte + size];
+                    if !same && output.dtype.load(&after[byte..], 0) != tolerated {
+                        return stray(byte);
+                    }
+                }
+            }
         }
         None
     }
@@ -296,48 +415,75 @@ impl Image {
                 (byte + 1).saturating_sub(b.range.end)
             }
         };
-        let b = self.buffers.iter().min_by_key(|b| distance(b)).expect("an image has buffers");
-        let size = b.dtype.size();
-        if b.range.contains(&byte) {
-            let element = (byte - b.range.start) / size;
-            let kind = match b.role {
-                Role::Input => "an input",
-                Role::Output => "a gap between its rows, or an output that was not asked for",
-                Role::Scratch => "scratch",
-            };
-            format!("{} at element {element} ({kind})", b.name)
-        } else if byte < b.range.start {
-            format!("{} bytes before {}", b.range.start - byte, b.name)
-        } else {
-            format!("{} bytes past the end of {}", byte + 1 - b.range.end, b.name)
+        let Some(b) = self.buffers.iter().min_by_key(|b| distance(b)) else {
+            return "an image without buffers".to_owned();
+        };
+        if byte < b.range.start {
+            return format!("{} bytes before {}", b.range.start - byte, b.name);
+        }
+        if byte >= b.range.end {
+            return format!("{} bytes past the end of {}", byte + 1 - b.range.end, b.name);
+        }
+        let element = (byte - b.range.start) / b.dtype.size();
+        let Some(tensor) = &b.tensor else {
+            return format!("{} at element {element} (scratch)", b.name);
+        };
+        let kind = match b.role {
+            Role::Output => "not among the elements that the stage writes",
+            _ => "an input",
+        };
+        match tensor.place.coordinates(element) {
+            Some(at) => {
+                let axes = tensor.place.layout().axes().unwrap_or_default();
+                let place: Vec<String> = axes
+                    .iter()
+                    .filter(|a| tensor.place.extents().get(**a) > 1)
+                    .map(|a| format!("{} {}", a.word(), at[*a as usize]))
+                    .collect();
+                format!("{}[{}] ({kind})", b.name, place.join(", "))
+            }
+            None => format!("{} at element {element} (a gap between its strides)", b.name),
         }
     }
 }
 
-/// Copies dense rows to their places, those of sequence `s` from row `first(s)` on. `SIZE` is the
-/// element's, in bytes.
+/// Stores 4-byte words one after the other.
+fn words(memory: &mut [u8], values: impl Iterator<Item = [u8; 4]>) {
+    for (to, value) in memory.chunks_exact_mut(4).zip(values) {
+        to.copy_from_slice(&value);
+    }
+}
+
+/// Copies dense rows to their places, of sequence `s` the tokens `held(s)`. `SIZE` is the element's,
+/// in bytes.
 fn scatter<const SIZE: usize>(
-    case: &Case,
     place: &Placement,
-    cache: &Cache,
-    first: &dyn Fn(usize) -> usize,
+    layer: usize,
+    tensor: &Rows,
+    held: &dyn Fn(usize) -> Range<usize>,
     memory: &mut [u8],
 ) {
-    let dim = cache.dim;
+    let dim = tensor.shape.dim;
     let (step_n, step_d) = (place.stride(Axis::Token), place.stride(Axis::Dim));
-    for (s, keys) in case.seq_lens.iter().enumerate() {
-        for g in 0..case.num_kv_heads {
-            let range = cache.range(s, g);
-            let rows = &cache.data.bytes[range.start * SIZE..range.end * SIZE];
-            let base = place.index(s, case.layer, g, 0, 0) * SIZE;
-            if step_d == 1 {
-                for (n, row) in rows.chunks_exact(dim * SIZE).enumerate().skip(first(s)) {
+    for s in 0..tensor.shape.tokens.len() {
+        let tokens = held(s);
+        for h in 0..tensor.shape.heads {
+            let range = tensor.range(s, h);
+            let rows = &tensor.data.bytes[range.start * SIZE..range.end * SIZE];
+            let base = place.index(s, layer, h, 0, 0) * SIZE;
+            if (step_d == 1 && step_n == dim) || (dim == 1 && step_n == 1) {
+                // Dense here as there.
+                let (from, count) = (tokens.start * dim * SIZE, tokens.len() * dim * SIZE);
+                memory[base + from..][..count].copy_from_slice(&rows[from..from + count]);
+            } else if step_d == 1 || dim == 1 {
+                for n in tokens.clone() {
                     let to = base + n * step_n * SIZE;
+                    let row = &rows[n * dim * SIZE..(n + 1) * dim * SIZE];
                     memory[to..to + row.len()].copy_from_slice(row);
                 }
             } else {
                 for d in 0..dim {
-                    for n in first(s)..*keys {
+                    for n in tokens.clone() {
                         let from = (n * dim + d) * SIZE;
                         let to = base + (n * step_n + d * step_d) * SIZE;
                         memory[to..to + SIZE].copy_from_slice(&rows[from..from + SIZE]);
@@ -351,7 +497,7 @@ fn scatter<const SIZE: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::regimes::generate;
+    use crate::data::generate::generate;
 
     fn built(id: &str, poisons: Poisons) -> (Case, Placements, Inputs, Image, Vec<u8>) {
         let case: Case = id.parse().unwrap();
@@ -359,7 +505,7 @@ mod tests {
         let inputs = generate(&case, &[]).unwrap();
         let image = Image::new(&case, &places, &[("part".into(), DType::F32, 7)]).unwrap();
         let mut memory = vec![0u8; image.size()];
-        image.write(&case, &places, &inputs, poisons, &mut memory);
+        image.write(&case, &inputs, poisons, &mut memory);
         (case, places, inputs, image, memory)
     }
 
@@ -386,7 +532,7 @@ mod tests {
                             for d in 0..case.head_dim {
                                 let i = places.k.index(s, case.layer, g, n, d);
                                 let got = dtype.load(&memory[image.element("k", 0)..], i);
-                                let want = inputs.k.rows(s, g, n..n + 1)[d] as f64;
+                                let want = inputs.k().rows(s, g, n..n + 1)[d] as f64;
                                 assert_eq!(got, want, "{id} ({s},{g},{n},{d})");
                                 assert!(owned.insert(i), "two elements at one address");
                             }
@@ -426,6 +572,6 @@ mod tests {
         }
         let k = image.buffer("k").unwrap();
         assert_eq!(image.describe(k.range.end + 3), "4 bytes past the end of k");
-        assert_eq!(image.describe(k.range.start + 5), "k at element 2 (an input)");
+        assert_eq!(image.describe(k.range.start + 5), "k[sequence 0, token 0, head 0, element 1] (an input)");
     }
 }

@@ -1,6 +1,8 @@
-//! The logical tensors of a case: dense values, free of strides, padding and poison.
+//! The input tensors of a case: dense values, free of strides, padding and poison.
 
-use crate::problem::{Case, DType};
+use crate::problem::{Case, DType, Pointer, Shape};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Elements of one type, with the f32 value of each (every driven type is exact in f32).
 #[derive(Debug, Clone, PartialEq)]
@@ -45,64 +47,101 @@ impl Typed {
     }
 }
 
-/// K or V: for each sequence `[num_kv_heads, seq_len, dim]`, one after the other.
+/// The elements of a tensor that hold something: for each sequence `[heads, tokens, dim]`, one
+/// after the other.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cache {
+pub struct Rows {
+    /// What there is.
+    pub shape: Shape,
     /// The elements.
     pub data: Typed,
-    /// Elements of a row.
-    pub dim: usize,
     /// Where each sequence starts, in elements.
     starts: Vec<usize>,
-    seq_lens: Vec<usize>,
 }
 
-impl Cache {
-    /// Fills a cache head by head; `fill(s, kv_head, rows)` writes `[seq_len, dim]` values.
-    pub fn fill(case: &Case, dim: usize, mut fill: impl FnMut(usize, usize, &mut [f32])) -> Self {
-        let mut starts = Vec::with_capacity(case.batch());
-        let mut values = Vec::new();
-        for (s, n) in case.seq_lens.iter().enumerate() {
+impl Rows {
+    /// Fills a tensor head by head; `fill(s, head, rows)` writes `[tokens, dim]` values, which are
+    /// then rounded to the type.
+    pub fn fill(
+        dtype: DType,
+        shape: Shape,
+        mut fill: impl FnMut(usize, usize, &mut [f32]),
+    ) -> Self {
+        let mut starts = Vec::with_capacity(shape.tokens.len());
+        let mut values = Vec::with_capacity(shape.len());
+        for (s, tokens) in shape.tokens.iter().enumerate() {
             starts.push(values.len());
-            for g in 0..case.num_kv_heads {
+            for h in 0..shape.heads {
                 let at = values.len();
-                values.resize(at + n * dim, 0.0);
-                fill(s, g, &mut values[at..]);
+                values.resize(at + tokens * shape.dim, 0.0);
+                fill(s, h, &mut values[at..]);
             }
         }
-        let data = Typed::round(case.dtypes.kv, values);
-        Cache { data, dim, starts, seq_lens: case.seq_lens.clone() }
+        Rows { data: Typed::round(dtype, values), shape, starts }
     }
 
-    /// Element range of the rows of one sequence and KV head.
-    pub fn range(&self, s: usize, kv_head: usize) -> std::ops::Range<usize> {
-        let size = self.seq_lens[s] * self.dim;
-        let at = self.starts[s] + kv_head * size;
+    /// Element range of the rows of one sequence and head.
+    pub fn range(&self, s: usize, head: usize) -> Range<usize> {
+        let size = self.shape.tokens[s] * self.shape.dim;
+        let at = self.starts[s] + head * size;
         at..at + size
     }
 
-    /// The values of rows `keys` of one sequence and KV head, `[keys, dim]`.
-    pub fn rows(&self, s: usize, kv_head: usize, keys: std::ops::Range<usize>) -> &[f32] {
-        &self.data.values[self.range(s, kv_head)][keys.start * self.dim..keys.end * self.dim]
+    /// The values of rows `tokens` of one sequence and head, `[tokens, dim]`.
+    pub fn rows(&self, s: usize, head: usize, tokens: Range<usize>) -> &[f32] {
+        let dim = self.shape.dim;
+        &self.data.values[self.range(s, head)][tokens.start * dim..tokens.end * dim]
+    }
+
+    /// The values of all rows of one sequence and head.
+    pub fn all(&self, s: usize, head: usize) -> &[f32] {
+        &self.data.values[self.range(s, head)]
     }
 }
 
-/// The inputs of a decode case.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Inputs {
-    /// `[batch, num_heads, head_dim]`.
-    pub q: Typed,
-    /// Rows of `head_dim`.
-    pub k: Cache,
-    /// Rows of `head_dim_v`.
-    pub v: Cache,
-    /// `[num_heads]`, f32 logits.
-    pub sinks: Option<Vec<f32>>,
-}
+/// The floating-point inputs of a case, by name. Lengths and positions follow from the case.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Inputs(pub BTreeMap<Pointer, Rows>);
 
 impl Inputs {
-    /// The query vector of one head.
-    pub fn query(&self, case: &Case, s: usize, h: usize) -> &[f32] {
-        &self.q.values[(s * case.num_heads + h) * case.head_dim..][..case.head_dim]
+    /// A tensor of the case's stage.
+    ///
+    /// # Panics
+    /// If the stage does not read it.
+    pub fn of(&self, pointer: Pointer) -> &Rows {
+        self.0.get(&pointer).unwrap_or_else(|| panic!("the inputs have no {pointer}"))
+    }
+
+    /// Queries `[num_heads, queries, head_dim]`.
+    pub fn q(&self) -> &Rows {
+        self.of(Pointer::Q)
+    }
+
+    /// Keys `[num_kv_heads, seq_len, head_dim]`.
+    pub fn k(&self) -> &Rows {
+        self.of(Pointer::K)
+    }
+
+    /// Values `[num_kv_heads, seq_len, head_dim_v]`.
+    pub fn v(&self) -> &Rows {
+        self.of(Pointer::V)
+    }
+
+    /// The sink's logit of a head, where the case has sinks.
+    pub fn sink(&self, head: usize) -> Option<f64> {
+        self.0.get(&Pointer::Sinks).map(|sinks| f64::from(sinks.data.values[head]))
+    }
+
+    /// Puts a tensor of the case in, filled head by head as [`Rows::fill`] says; nothing where the
+    /// case has no such tensor.
+    pub fn put(
+        &mut self,
+        case: &Case,
+        pointer: Pointer,
+        fill: impl FnMut(usize, usize, &mut [f32]),
+    ) {
+        if let Some((dtype, shape)) = case.shape(pointer) {
+            self.0.insert(pointer, Rows::fill(dtype, shape, fill));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Data: what the tensors of a case hold, what lies around them, and captured slices.
 
 pub mod captured;
+pub mod generate;
 pub mod golden;
 pub mod image;
 pub mod inputs;

@@ -6,9 +6,9 @@
 //! wanted, for any head_dim from 1 up.
 
 use super::captured::Captured;
-use super::inputs::{Cache, Inputs, Typed};
+use super::inputs::Inputs;
 use super::random::Stream;
-use crate::problem::{Case, DType, HotKey, LargeScores, Regime};
+use crate::problem::{Case, DType, HotKey, LargeScores, Pointer, Regime, Stage};
 
 /// Why a case's data cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,11 +43,12 @@ const V: u64 = 3;
 const SINK: u64 = 4;
 const PLAN: u64 = 5;
 
-/// Makes the inputs of a case. `captured` holds the slices that `slice:NAME` may name.
+/// Makes the queries, keys, values and sinks of a case. `captured` holds the slices that
+/// `slice:NAME` may name.
 ///
 /// # Errors
 /// [`DataError`], for captured slices only.
-pub fn generate(case: &Case, captured: &[Captured]) -> Result<Inputs, DataError> {
+pub fn attention(case: &Case, captured: &[Captured]) -> Result<Inputs, DataError> {
     if let Regime::Slice(name) = &case.regime {
         let slice =
             captured.iter().find(|c| &c.name == name).ok_or_else(|| DataError::NoSlice {
@@ -56,30 +57,30 @@ pub fn generate(case: &Case, captured: &[Captured]) -> Result<Inputs, DataError>
             })?;
         return cut(case, slice);
     }
-    let v = Cache::fill(case, case.head_dim_v, |s, g, rows| fill_v(case, s, g, rows));
-    let k = Cache::fill(case, case.head_dim, |s, g, rows| fill_k(case, s, g, rows));
-    let mut q = Vec::with_capacity(case.batch() * case.num_heads * case.head_dim);
-    for s in 0..case.batch() {
-        for h in 0..case.num_heads {
-            fill_q(case, s, h, &mut q);
+    let mut inputs = Inputs::default();
+    inputs.put(case, Pointer::V, |s, g, rows| fill_v(case, s, g, rows));
+    inputs.put(case, Pointer::K, |s, g, rows| fill_k(case, s, g, rows));
+    inputs.put(case, Pointer::Q, |s, h, rows| {
+        for (t, q) in rows.chunks_exact_mut(case.head_dim).enumerate() {
+            fill_q(case, s, h, t, q);
         }
-    }
-    Ok(Inputs { q: Typed::round(case.dtypes.q, q), k, v, sinks: sinks(case) })
+    });
+    put_sinks(case, &mut inputs);
+    Ok(inputs)
 }
 
 /// Sink logits: mostly near the scores' own size, so that they take some of the mass and not all;
 /// at some heads far below or above.
-fn sinks(case: &Case) -> Option<Vec<f32>> {
-    case.sinks.then(|| {
-        let mut r = Stream::new(case.seed, &[SINK]);
-        let logit = |_| match r.below(8) {
+fn put_sinks(case: &Case, inputs: &mut Inputs) {
+    let mut r = Stream::new(case.seed, &[SINK]);
+    inputs.put(case, Pointer::Sinks, |_, _, logits| {
+        logits.fill_with(|| match r.below(8) {
             0 => -90.0 + r.gauss(),
             1 => -6.0 + r.gauss(),
             2 => 40.0 + r.gauss(),
             _ => 3.0 + 2.0 * r.gauss(),
-        };
-        (0..case.num_heads).map(logit).collect()
-    })
+        });
+    });
 }
 
 /// A standard deviation of 2 to 4 for Gaussian scores; with a softcap, about the cap, so that it
@@ -216,16 +217,24 @@ fn wild_key(case: &Case, s: usize, g: usize) -> Option<(bool, usize)> {
     (!keys.is_empty() && r.below(2) == 0).then(|| (r.below(3) > 0, n))
 }
 
-fn fill_q(case: &Case, s: usize, h: usize, q: &mut Vec<f32>) {
-    let mut r = Stream::new(case.seed, &[Q, s as u64, h as u64]);
+fn fill_q(case: &Case, s: usize, h: usize, t: usize, q: &mut [f32]) {
+    let mut r = match case.stage {
+        Stage::Prefill => Stream::new(case.seed, &[Q, s as u64, h as u64, t as u64]),
+        _ => Stream::new(case.seed, &[Q, s as u64, h as u64]),
+    };
     let (d, g) = (case.head_dim, h / case.group());
     let deviation = score_deviation(case, s, h) * unit_score(case);
+    let sign = if case.scale < 0.0 { -1.0 } else { 1.0 };
+    let along = |q: &mut [f32], which: usize, length: f32| {
+        for (q, e) in q.iter_mut().zip(direction(case, s, g, which)) {
+            *q = sign * length * e;
+        }
+    };
     match &case.regime {
         Regime::OneHot(_) => {
             // A hot key scores 30 more than one without a lean towards the direction.
             let b = 30.0 / (case.scale.abs().max(f32::MIN_POSITIVE) * d as f32 * HOT);
-            let sign = if case.scale < 0.0 { -1.0 } else { 1.0 };
-            q.extend(direction(case, s, g, h % 2).map(|e| sign * b * e));
+            along(q, h % 2, b);
         }
         Regime::Large(kind) => {
             let targets = large_targets(case, s, g, *kind);
@@ -234,17 +243,15 @@ fn fill_q(case: &Case, s: usize, h: usize, q: &mut Vec<f32>) {
             // Odd heads see the scores with the opposite sign, where that is in the regime.
             let mirrored = h % 2 == 1
                 && matches!(kind, LargeScores::E80 | LargeScores::E1000 | LargeScores::E30000);
-            let sign =
-                if mirrored { -1.0 } else { 1.0 } * if case.scale < 0.0 { -1.0 } else { 1.0 };
-            q.extend(direction(case, s, g, 0).map(|e| sign * on_q * e));
+            along(q, 0, if mirrored { -on_q } else { on_q });
         }
-        Regime::Wide => q.extend((0..d).map(|_| deviation * wide(&mut r, 6))),
-        _ => q.extend((0..d).map(|_| deviation * r.gauss())),
+        Regime::Wide => q.fill_with(|| deviation * wide(&mut r, 6)),
+        _ => q.fill_with(|| deviation * r.gauss()),
     }
 }
 
 /// Gaussian times a power of two from `2^-spread` to `2^spread`, of unit variance in all.
-fn wide(r: &mut Stream, spread: i32) -> f32 {
+pub(super) fn wide(r: &mut Stream, spread: i32) -> f32 {
     let binade = r.below(2 * spread as usize + 1) as i32 - spread;
     // Mean of 4^binade over the range.
     let count = (2 * spread + 1) as f32;
@@ -253,7 +260,7 @@ fn wide(r: &mut Stream, spread: i32) -> f32 {
 }
 
 /// An exact small code of (token, head, element): 1 to 127, different from each neighbour's.
-fn code(s: usize, n: usize, h: usize, d: usize) -> f32 {
+pub(super) fn code(s: usize, n: usize, h: usize, d: usize) -> f32 {
     (1 + (n * 37 + h * 101 + d * 17 + s * 59) % 127) as f32
 }
 
@@ -281,14 +288,16 @@ fn fill_v(case: &Case, s: usize, g: usize, rows: &mut [f32]) {
                 rows[n * dv + r.below(dv)] = [f32::NAN, f32::INFINITY][r.below(2)];
             }
         }
-        Regime::Subnormal => {
-            let top = match case.dtypes.kv {
-                DType::F16 => DType::F16.min_normal() as f32,
-                _ => f32::MIN_POSITIVE,
-            };
-            rows.fill_with(|| r.gauss() * 0.25 * top);
-        }
+        Regime::Subnormal => rows.fill_with(|| r.gauss() * 0.25 * least_normal(case.dtypes.kv)),
         _ => rows.fill_with(|| r.gauss()),
+    }
+}
+
+/// The least normal number of a type; f32's for bf16, which has the same exponents.
+pub(super) fn least_normal(dtype: DType) -> f32 {
+    match dtype {
+        DType::F16 => DType::F16.min_normal() as f32,
+        _ => f32::MIN_POSITIVE,
     }
 }
 
@@ -318,30 +327,31 @@ fn cut(case: &Case, slice: &Captured) -> Result<Inputs, DataError> {
             row.copy_from_slice(&head[(start(s) + n) * width..][..dim]);
         }
     };
-    let k = Cache::fill(case, case.head_dim, |s, g, rows| {
-        copy(&slice.k, slice.head_dim, case.head_dim, s, g, rows)
+    let mut inputs = Inputs::default();
+    inputs.put(case, Pointer::K, |s, g, rows| {
+        copy(&slice.k, slice.head_dim, case.head_dim, s, g, rows);
     });
-    let v = Cache::fill(case, case.head_dim_v, |s, g, rows| {
-        copy(&slice.v, slice.head_dim_v, case.head_dim_v, s, g, rows)
+    inputs.put(case, Pointer::V, |s, g, rows| {
+        copy(&slice.v, slice.head_dim_v, case.head_dim_v, s, g, rows);
     });
-    let mut q = Vec::with_capacity(case.batch() * case.num_heads * case.head_dim);
-    for _ in 0..case.batch() {
-        for h in 0..case.num_heads {
-            let captured = (h / case.group()) * slice.group() + h % case.group();
-            q.extend_from_slice(&slice.q[captured * slice.head_dim..][..case.head_dim]);
-        }
-    }
-    Ok(Inputs { q: Typed::round(case.dtypes.q, q), k, v, sinks: sinks(case) })
+    inputs.put(case, Pointer::Q, |_, h, q| {
+        let captured = (h / case.group()) * slice.group() + h % case.group();
+        q.copy_from_slice(&slice.q[captured * slice.head_dim..][..case.head_dim]);
+    });
+    put_sinks(case, &mut inputs);
+    Ok(inputs)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::generate::generate;
+    use super::super::inputs::Rows;
     use super::*;
     use crate::oracle::{Answer, attend, head_of};
 
     fn answer(case: &Case, inputs: &Inputs, s: usize, h: usize) -> Answer {
         let mut a = Answer::default();
-        attend(&head_of(case, inputs, s, h), &mut a);
+        attend(&head_of(case, inputs, s, h, 0), &mut a);
         a
     }
 
@@ -402,10 +412,10 @@ mod tests {
             let inputs = generate(&c, &[]).unwrap();
             for h in 0..4 {
                 let wild =
-                    |c: &Cache| c.rows(0, h / 2, 11..20).iter().filter(|x| !x.is_finite()).count();
+                    |c: &Rows| c.rows(0, h / 2, 11..20).iter().filter(|x| !x.is_finite()).count();
                 let out = answer(&c, &inputs, 0, h).out;
                 let shows = out.iter().filter(|x| !x.is_finite()).count();
-                match (wild(&inputs.k), wild(&inputs.v)) {
+                match (wild(inputs.k()), wild(inputs.v())) {
                     (1, 0) => (assert_eq!(shows, 16), in_k += 1),
                     (0, 1) => (assert_eq!(shows, 1), in_v += 1),
                     other => (assert_eq!((other, shows), ((0, 0), 0)), none += 1),
@@ -422,8 +432,8 @@ mod tests {
         assert!(a.scores.iter().all(|s| *s == a.scores[0]));
         let c = case("hq=2,hkv=1,d=64,n=64,dt=bf16,data=constv");
         let inputs = generate(&c, &[]).unwrap();
-        let constant = inputs.v.data.values[0];
-        assert!(inputs.v.data.values.iter().all(|v| *v == constant) && constant != 0.0);
+        let constant = inputs.v().data.values[0];
+        assert!(inputs.v().data.values.iter().all(|v| *v == constant) && constant != 0.0);
     }
 
     #[test]
@@ -458,6 +468,6 @@ mod tests {
     fn a_head_keeps_its_first_rows_when_the_case_shrinks() {
         let long = generate(&case("hq=2,hkv=2,d=8,n=50,seed=5"), &[]).unwrap();
         let short = generate(&case("hq=1,hkv=1,d=8,n=20,seed=5"), &[]).unwrap();
-        assert_eq!(long.k.rows(0, 0, 0..20), short.k.rows(0, 0, 0..20));
+        assert_eq!(long.k().rows(0, 0, 0..20), short.k().rows(0, 0, 0..20));
     }
 }

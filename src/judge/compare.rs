@@ -2,53 +2,44 @@
 
 use crate::data::image::Image;
 use crate::oracle::Expected;
-use crate::problem::{Case, DType};
-
-/// Which output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quantity {
-    /// The attention output.
-    Out,
-    /// The logarithm of the softmax denominator.
-    Lse,
-}
+use crate::problem::{Case, DType, Pointer, Stage};
 
 /// An element of an output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Where {
     /// Sequence.
     pub batch: usize,
-    /// Query head.
+    /// Query head; KV head of an appended row.
     pub head: usize,
-    /// Element of the head vector (0 for lse).
+    /// Key of a score or weight, position of a prefill or an appended row; otherwise 0.
+    pub token: usize,
+    /// Element of the head vector or of the residual stream (0 for lse, scores and weights).
     pub d: usize,
 }
 
-/// How an output compares with what it must be.
+/// How the outputs of a run compare with what they must be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// The largest error over its bound, in `out` where that is wrong, otherwise in either output;
-    /// infinite where something is not finite that must be, or the other way round.
+    /// The largest error over its bound, in the stage's main output where that is wrong, otherwise
+    /// in any; infinite where something is not finite that must be, or the other way round.
     pub ratio: f64,
-    /// The largest ratio of each output alone.
-    pub out_ratio: f64,
-    /// See `out_ratio`; 0 where the kernel writes no lse.
-    pub lse_ratio: f64,
+    /// The largest ratio of each judged output alone.
+    pub ratios: Vec<(Pointer, f64)>,
     /// Where the largest ratio is.
     pub at: Where,
     /// In which output.
-    pub quantity: Quantity,
+    pub output: Pointer,
     /// What was there, and what must be.
     pub got: f64,
     /// See `got`.
     pub want: f64,
     /// The bound at that element.
     pub bound: f64,
-    /// Largest absolute error over all finite elements of out.
+    /// Largest absolute error over all finite elements of the main output.
     pub max_abs: f64,
-    /// Mean absolute error over all finite elements of out.
+    /// Mean absolute error over all finite elements of the main output.
     pub mae: f64,
-    /// Elements (of both outputs) beyond their bound.
+    /// Elements (of all outputs) beyond their bound.
     pub wrong: usize,
 }
 
@@ -57,14 +48,22 @@ impl Comparison {
     pub fn is_right(&self) -> bool {
         self.ratio <= 1.0
     }
+
+    /// The largest ratio of one output alone; 0 where it was not judged.
+    pub fn ratio_of(&self, output: Pointer) -> f64 {
+        self.ratios.iter().find(|(p, _)| *p == output).map_or(0.0, |(_, ratio)| *ratio)
+    }
 }
 
 /// Error over bound of one element.
 ///
 /// An element must be finite where the oracle's is, and not finite where it is not (NaN and
 /// infinity are not told apart). Where the right value rounds beyond the type's largest number, it
-/// must be the infinity of that sign.
+/// must be the infinity of that sign. A bound of 0 asks for the very bits: also the sign of a zero.
 fn ratio(got: f64, want: f64, bound: f64, dtype: DType) -> f64 {
+    if bound == 0.0 && got == 0.0 && got.to_bits() != want.to_bits() {
+        return f64::INFINITY;
+    }
     if !want.is_finite() {
         return if got.is_finite() { f64::INFINITY } else { 0.0 };
     }
@@ -92,20 +91,75 @@ fn lse_ratio(got: f64, want: f64, bound: f64) -> f64 {
     ratio(got, want, bound, DType::F32)
 }
 
-/// Compares what a run left in the image. `judges_lse` says whether the kernel writes lse.
+/// The judged values of an output, as a run left them.
+///
+/// Stage `split` has `out` and `lse` for outputs: what its parts come to when they are put together
+/// as `merge` does, in f64. Which keys are in which part is the kernel's affair, and what an empty
+/// part holds is nobody's.
+pub fn values(case: &Case, image: &Image, memory: &[u8], output: Pointer) -> Vec<f64> {
+    if case.stage != Stage::Split {
+        return image.output(output).values(memory).collect();
+    }
+    let outs: Vec<f64> = image.output(Pointer::PartialOut).values(memory).collect();
+    let lses: Vec<f64> = image.output(Pointer::PartialLse).values(memory).collect();
+    let (splits, dv) = (case.splits(), case.head_dim_v);
+    let mut merged = Vec::new();
+    for (lses, outs) in lses.chunks_exact(splits).zip(outs.chunks_exact(splits * dv)) {
+        let largest = lses.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weight = |lse: f64| {
+            if lse == f64::NEG_INFINITY { 0.0 } else { libm::exp(lse - largest) }
+        };
+        let sum: f64 = lses.iter().map(|lse| weight(*lse)).sum();
+        if output == Pointer::Lse {
+            merged.push(if sum == 0.0 { f64::NEG_INFINITY } else { largest + libm::log(sum) });
+            continue;
+        }
+        let first = merged.len();
+        merged.resize(first + dv, 0.0);
+        for (lse, part) in lses.iter().zip(outs.chunks_exact(dv)) {
+            if *lse != f64::NEG_INFINITY {
+                for (o, x) in merged[first..].iter_mut().zip(part) {
+                    *o += weight(*lse) / sum * x;
+                }
+            }
+        }
+    }
+    merged
+}
+
+/// Where judged element `index` of an output is.
+pub fn place(case: &Case, image: &Image, output: Pointer, index: usize) -> Where {
+    let [batch, head, token, d] = match (case.stage, output) {
+        (Stage::Split, Pointer::Lse) => [index / case.num_heads, index % case.num_heads, 0, 0],
+        (Stage::Split, _) => {
+            let row = index / case.head_dim_v;
+            [row / case.num_heads, row % case.num_heads, 0, index % case.head_dim_v]
+        }
+        _ => image.output(output).place(index),
+    };
+    Where { batch, head, token, d }
+}
+
+/// The type in which an output is stored.
+fn stored_in(case: &Case, image: &Image, output: Pointer) -> DType {
+    if case.stage == Stage::Split { DType::F32 } else { image.output(output).dtype }
+}
+
+/// Compares what a run left in the image. `judged` are the outputs that the kernel writes.
 pub fn compare(
     case: &Case,
     image: &Image,
     memory: &[u8],
     expected: &Expected,
-    judges_lse: bool,
+    judged: &[Pointer],
 ) -> Comparison {
+    let outputs = || expected.outputs.iter().filter(|(p, _)| judged.contains(p));
+    let main = outputs().map(|(p, _)| *p).next().unwrap_or(Pointer::Out);
     let mut c = Comparison {
         ratio: 0.0,
-        out_ratio: 0.0,
-        lse_ratio: 0.0,
-        at: Where { batch: 0, head: 0, d: 0 },
-        quantity: Quantity::Out,
+        ratios: Vec::new(),
+        at: Where::default(),
+        output: main,
         got: 0.0,
         want: 0.0,
         bound: 0.0,
@@ -113,47 +167,37 @@ pub fn compare(
         mae: 0.0,
         wrong: 0,
     };
-    let (heads, dv, dtype) = (case.num_heads, case.head_dim_v, case.dtypes.out);
-    let take = |c: &mut Comparison, r: f64, quantity, at, got, want, bound| {
-        // NaN (a bound that is not a number) is as bad as infinity.
-        let r = if r.is_nan() { f64::INFINITY } else { r };
-        c.wrong += usize::from(r > 1.0);
-        // why: a fault that spoils both outputs is one fault, told by the one that users read.
-        let outranked = quantity == Quantity::Lse && c.out_ratio > 1.0;
-        if r > c.ratio && !outranked {
-            (c.ratio, c.quantity, c.at) = (r, quantity, at);
-            (c.got, c.want, c.bound) = (got, want, bound);
-        }
-        r
-    };
-    let mut finite = 0usize;
-    for row in 0..case.batch() * heads {
-        let bytes = image.out_row(memory, row);
-        for d in 0..dv {
-            let i = row * dv + d;
-            let (got, want, bound) = (dtype.load(bytes, d), expected.out[i], expected.out_bound[i]);
-            let at = Where { batch: row / heads, head: row % heads, d };
-            let r = ratio(got, want, bound, dtype);
-            let r = take(&mut c, r, Quantity::Out, at, got, want, bound);
-            c.out_ratio = c.out_ratio.max(r);
-            if got.is_finite() && want.is_finite() {
+    for (output, right) in outputs() {
+        let got = values(case, image, memory, *output);
+        let dtype = stored_in(case, image, *output);
+        let (mut worst, mut worst_at, mut finite) = (0.0, None, 0usize);
+        for (i, ((got, want), bound)) in got.iter().zip(&right.want).zip(&right.bound).enumerate() {
+            let r = match output {
+                Pointer::Lse => lse_ratio(*got, *want, *bound),
+                _ => ratio(*got, *want, *bound, dtype),
+            };
+            // NaN (a bound that is not a number) is as bad as infinity.
+            let r = if r.is_nan() { f64::INFINITY } else { r };
+            c.wrong += usize::from(r > 1.0);
+            if r > worst {
+                (worst, worst_at) = (r, Some(i));
+            }
+            if *output == main && got.is_finite() && want.is_finite() {
                 let error = (got - want).abs();
                 finite += 1;
                 c.max_abs = c.max_abs.max(error);
                 c.mae += error;
             }
         }
-    }
-    c.mae /= finite.max(1) as f64;
-    if judges_lse {
-        let bytes = image.lse_bytes(memory);
-        for row in 0..case.batch() * heads {
-            let (got, want) = (DType::F32.load(bytes, row), expected.lse[row]);
-            let bound = expected.lse_bound[row];
-            let at = Where { batch: row / heads, head: row % heads, d: 0 };
-            let r = lse_ratio(got, want, bound);
-            let r = take(&mut c, r, Quantity::Lse, at, got, want, bound);
-            c.lse_ratio = c.lse_ratio.max(r);
+        if *output == main {
+            c.mae /= finite.max(1) as f64;
+        }
+        c.ratios.push((*output, worst));
+        // why: a fault that spoils several outputs is one fault, told by the one that users read.
+        if let Some(i) = worst_at.filter(|_| worst > c.ratio && c.ratio <= 1.0) {
+            (c.ratio, c.output) = (worst, *output);
+            (c.got, c.want, c.bound) = (got[i], right.want[i], right.bound[i]);
+            c.at = place(case, image, *output, i);
         }
     }
     c
@@ -162,8 +206,8 @@ pub fn compare(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::generate::generate;
     use crate::data::image::Poisons;
-    use crate::data::regimes::generate;
     use crate::oracle::Arithmetic;
 
     #[test]
@@ -201,61 +245,101 @@ mod tests {
         assert_eq!(lse_ratio(f64::NEG_INFINITY, 1.0, 1.0), f64::INFINITY);
     }
 
-    /// A case with its image, and an output that is right everywhere.
+    #[test]
+    fn a_bound_of_zero_asks_for_the_very_bits() {
+        assert_eq!(ratio(0.0, 0.0, 0.0, DType::F32), 0.0);
+        assert_eq!(ratio(-0.0, 0.0, 0.0, DType::F32), f64::INFINITY);
+        assert_eq!(ratio(0.0, -0.0, 0.0, DType::F32), f64::INFINITY);
+        assert_eq!(ratio(-0.0, 0.0, 1e-30, DType::F32), 0.0);
+    }
+
+    /// A case with its image, and outputs that are right everywhere.
     fn right(id: &str) -> (Case, Image, Vec<u8>, Expected) {
         let case: Case = id.parse().unwrap();
         let places = case.placements().unwrap();
         let inputs = generate(&case, &[]).unwrap();
         let image = Image::new(&case, &places, &[]).unwrap();
         let mut memory = vec![0u8; image.size()];
-        image.write(&case, &places, &inputs, Poisons::RUNS[0], &mut memory);
+        image.write(&case, &inputs, Poisons::RUNS[0], &mut memory);
         let expected = Expected::new(&case, &inputs, &Arithmetic::single(case.dtypes.out));
-        for row in 0..case.batch() * case.num_heads {
-            let (s, h) = (row / case.num_heads, row % case.num_heads);
-            let out = image.element("out", places.out.index(s, 0, h, 0, 0));
-            for d in 0..case.head_dim {
-                let want = expected.out[row * case.head_dim + d];
-                case.dtypes.out.store(&mut memory[out..], d, want);
+        for (pointer, right) in &expected.outputs {
+            let output = image.output(*pointer);
+            let mut values = right.want.iter();
+            for run in &output.runs {
+                for i in 0..run.count {
+                    let at = image.element(pointer.name(), run.first + i * run.step);
+                    output.dtype.store(&mut memory[at..], 0, *values.next().unwrap());
+                }
             }
-            let lse = image.element("lse", 0);
-            DType::F32.store(&mut memory[lse..], row, expected.lse[row]);
         }
         (case, image, memory, expected)
     }
 
-    /// Whichever single element is wrong, in whichever output, it is found and named.
+    /// Whichever single element is wrong, in whichever output of whichever stage, it is found and
+    /// named.
     #[test]
     fn one_wrong_element_anywhere_is_found_and_named() {
-        let id = "b=2,hq=4,hkv=2,d=5,n=[9,0],dt=f16,q=HD+pad1,out=HD+pad3.2@1";
-        let (case, image, memory, expected) = right(id);
-        assert!(compare(&case, &image, &memory, &expected, true).is_right());
-        let places = case.placements().unwrap();
-        for row in 0..8 {
-            let (batch, head) = (row / 4, row % 4);
-            for d in 0..5 {
-                let mut wrong = memory.clone();
-                let at = image.element("out", places.out.index(batch, 0, head, 0, d));
-                case.dtypes.out.store(&mut wrong[at..], 0, 30.0);
-                let c = compare(&case, &image, &wrong, &expected, true);
-                assert_eq!(
-                    (c.at, c.quantity, c.wrong),
-                    (Where { batch, head, d }, Quantity::Out, 1)
-                );
-                assert!(c.ratio > 1.0 && c.out_ratio == c.ratio && c.lse_ratio <= 1.0);
+        for id in [
+            "b=2,hq=4,hkv=2,d=5,n=[9,0],dt=f16,q=HD+pad1,out=HD+pad3.2@1",
+            "stage=scores,b=2,hq=2,hkv=1,d=5,n=[9,2],w=4,scores=HN+pad3@1",
+            "stage=softmax,b=2,hq=2,hkv=1,d=5,n=[9,2],w=4,probs=HN+pad2",
+            "stage=pv,b=1,hq=2,hkv=1,d=5,n=3,out=HD+pad2",
+            "stage=prefill,b=2,hq=2,hkv=1,d=3,n=[4,1],out=NHD+pad2.1",
+            "stage=append,b=2,hq=2,hkv=2,d=3,n=[4,1],k=NHD+pad1,v=HDN+pad1@2",
+            "stage=merge,b=2,hq=2,hkv=2,d=3,n=1,p.splits=3",
+            "stage=head_combine,b=2,hq=2,hkv=2,d=3,n=1,hidden=5",
+            "stage=norm,b=2,hq=1,hkv=1,d=1,n=1,hidden=7",
+        ] {
+            let (case, image, memory, expected) = right(id);
+            let all: Vec<Pointer> = expected.outputs.iter().map(|(p, _)| *p).collect();
+            let c = compare(&case, &image, &memory, &expected, &all);
+            assert!(c.is_right(), "{id}: {c:?}");
+            for (which, (pointer, right)) in expected.outputs.iter().enumerate() {
+                let output = image.output(*pointer);
+                let mut index = 0;
+                for run in &output.runs {
+                    for i in 0..run.count {
+                        let mut wrong = memory.clone();
+                        let at = image.element(pointer.name(), run.first + i * run.step);
+                        output.dtype.store(&mut wrong[at..], 0, 30_000.0);
+                        let c = compare(&case, &image, &wrong, &expected, &all);
+                        let place = place(&case, &image, *pointer, index);
+                        assert_eq!((c.at, c.output, c.wrong), (place, *pointer, 1), "{id}");
+                        assert!(c.ratio > 1.0 && c.ratio_of(*pointer) == c.ratio);
+                        let others: Vec<Pointer> =
+                            all.iter().copied().filter(|p| p != pointer).collect();
+                        assert!(compare(&case, &image, &wrong, &expected, &others).is_right());
+                        // Both wrong: told by the main output.
+                        let main = image.output(all[0]);
+                        let at = image.element(all[0].name(), main.runs[0].first);
+                        main.dtype.store(&mut wrong[at..], 0, 30_000.0);
+                        let c = compare(&case, &image, &wrong, &expected, &all);
+                        let same = which == 0 && index == 0;
+                        assert_eq!((c.output, c.wrong), (all[0], 2 - usize::from(same)), "{id}");
+                        index += 1;
+                    }
+                }
+                assert_eq!(index, right.want.len());
             }
-            let mut wrong = memory.clone();
-            DType::F32.store(&mut wrong[image.element("lse", row)..], 0, 99.0);
-            let c = compare(&case, &image, &wrong, &expected, true);
-            assert_eq!(
-                (c.at, c.quantity, c.wrong),
-                (Where { batch, head, d: 0 }, Quantity::Lse, 1)
-            );
-            assert!(compare(&case, &image, &wrong, &expected, false).is_right());
-            // Both wrong: told by out.
-            let at = image.element("out", places.out.index(1, 0, 3, 0, 4));
-            case.dtypes.out.store(&mut wrong[at..], 0, 30.0);
-            let c = compare(&case, &image, &wrong, &expected, true);
-            assert_eq!((c.quantity, c.wrong), (Quantity::Out, 2));
         }
+    }
+
+    #[test]
+    fn the_parts_of_a_split_are_judged_put_together() {
+        let id = "stage=split,b=1,hq=1,hkv=1,d=2,n=6,p.splits=3";
+        let case: Case = id.parse().unwrap();
+        let image = Image::new(&case, &case.placements().unwrap(), &[]).unwrap();
+        let mut memory = vec![0u8; image.size()];
+        let mut store = |name: &str, values: &[f64]| {
+            let at = image.element(name, 0);
+            values.iter().enumerate().for_each(|(i, x)| DType::F32.store(&mut memory[at..], i, *x));
+        };
+        // Weights 1, 3 and nothing; what the empty part holds does not matter.
+        store("partial_lse", &[0.0, 3f64.ln(), f64::NEG_INFINITY]);
+        store("partial_out", &[4.0, 0.0, 8.0, 4.0, f64::NAN, 1e9]);
+        let out = values(&case, &image, &memory, Pointer::Out);
+        assert!((out[0] - 7.0).abs() < 1e-6 && (out[1] - 3.0).abs() < 1e-6, "{out:?}");
+        let lse = values(&case, &image, &memory, Pointer::Lse);
+        assert!((lse[0] - 4f64.ln()).abs() < 1e-6, "{lse:?}");
     }
 }

@@ -1,9 +1,8 @@
 //! What a sweep drew: a histogram by axis, and the supported things that it never exercised.
 
-use super::draw::{LARGEST_HEAD_DIM, LARGEST_SEQ_LEN};
+use super::draw::{LARGEST_HEAD_DIM, LARGEST_PREFILL, LARGEST_SEQ_LEN};
 use super::space::Space;
-use crate::kernel::Pointer;
-use crate::problem::{Axis, Case, Layout, Regime};
+use crate::problem::{Axis, Case, Layout, Pointer, Regime, Stage};
 use std::collections::BTreeMap;
 
 /// Counts of judged cases by axis and bucket.
@@ -47,24 +46,39 @@ fn one_sequence(layout: &Layout) -> String {
 
 /// The axes that a case counts on, with its bucket on each.
 fn buckets(case: &Case) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> = vec![
-        ("seq_len".into(), bucket(&SEQ_LEN, case.seq_len()).into()),
-        ("head_dim".into(), bucket(&HEAD_DIM, case.head_dim).into()),
-        ("dtype".into(), case.dtypes.to_string()),
-        ("k layout".into(), one_sequence(&case.k.layout)),
-        ("v layout".into(), one_sequence(&case.v.layout)),
-        ("group".into(), case.group().to_string()),
-        ("batch".into(), case.batch().to_string()),
-        ("ragged".into(), yes(case.is_ragged()).into()),
-        ("empty sequence".into(), yes(case.seq_lens.contains(&0)).into()),
-        ("window".into(), yes(case.window_len > 0).into()),
-        ("padding".into(), yes(case.is_padded()).into()),
-        ("softcap".into(), yes(case.softcap > 0.0).into()),
-        ("sinks".into(), yes(case.sinks).into()),
-        ("layers".into(), case.layers.to_string()),
-        ("wave".into(), case.wave.to_string()),
-        ("data".into(), case.regime.family().into()),
+    let stage = case.stage;
+    let has = |pointer| stage.port(pointer).is_some();
+    let (keys, heads) = (stage.has_keys(), stage != Stage::Norm);
+    let size = bucket(&HEAD_DIM, case.head_dim);
+    let all = [
+        ("seq_len", keys, bucket(&SEQ_LEN, case.seq_len()).into()),
+        ("head_dim", heads, size.into()),
+        ("hidden", stage.has_hidden(), bucket(&SEQ_LEN, case.hidden).into()),
+        ("dtype", true, case.dtypes.to_string()),
+        ("k layout", has(Pointer::K), one_sequence(&case.k.layout)),
+        ("v layout", has(Pointer::V), one_sequence(&case.v.layout)),
+        ("group", heads, case.group().to_string()),
+        ("batch", true, case.batch().to_string()),
+        ("ragged", keys, yes(case.is_ragged()).into()),
+        ("empty sequence", keys, yes(case.seq_lens.contains(&0)).into()),
+        ("window", stage.has_window(), yes(case.window_len > 0).into()),
+        ("padding", true, yes(case.is_padded()).into()),
+        ("softcap", stage.has_softcap(), yes(case.softcap > 0.0).into()),
+        ("sinks", stage.has_sinks(), yes(case.sinks).into()),
+        (
+            "rope",
+            stage == Stage::Append,
+            case.rope.map_or("no".to_owned(), |rope| rope.style.to_string()),
+        ),
+        ("layers", has(Pointer::K) || has(Pointer::V), case.layers.to_string()),
+        ("wave", true, case.wave.to_string()),
+        ("data", true, case.regime.family().into()),
     ];
+    let mut all: Vec<(String, String)> = all
+        .into_iter()
+        .filter(|(_, has, _)| *has)
+        .map(|(axis, _, bucket)| (axis.to_owned(), bucket))
+        .collect();
     if let Regime::Slice(name) = &case.regime {
         all.push(("slice".into(), name.clone()));
     }
@@ -108,26 +122,45 @@ impl Coverage {
         let random = !space.regimes.is_empty();
         let mut wanted: Vec<(String, String)> = Vec::new();
         let mut want = |axis: &str, bucket: String| wanted.push((axis.to_owned(), bucket));
+        let stage = manifest.stage;
         if random {
             supports.dtypes.iter().for_each(|d| want("dtype", d.to_string()));
-            manifest.layouts.k.iter().for_each(|l| want("k layout", one_sequence(l)));
-            manifest.layouts.v.iter().for_each(|l| want("v layout", one_sequence(l)));
+            for (axis, pointer, layouts) in [
+                ("k layout", Pointer::K, &manifest.layouts.k),
+                ("v layout", Pointer::V, &manifest.layouts.v),
+            ] {
+                if stage.port(pointer).is_some() {
+                    layouts.iter().for_each(|l| want(axis, one_sequence(l)));
+                }
+            }
+            if stage == Stage::Append {
+                supports.rope.iter().for_each(|style| want("rope", style.to_string()));
+            }
         }
         space.waves.iter().for_each(|w| want("wave", w.to_string()));
         for param in &manifest.params {
             let axis = format!("param {}", param.name);
             param.values.iter().for_each(|v| want(&axis, v.to_string()));
         }
-        let ragged = manifest.takes(Pointer::SeqLens)
+        let ragged = manifest.takes_lengths()
+            && stage.has_keys()
             && supports.batch.at_least(2).is_some()
             && supports.seq_len.at_least(supports.seq_len.min + 1).is_some();
         for (axis, supported) in [
-            ("window", supports.window),
+            ("window", supports.window && stage.has_window()),
             ("padding", supports.padding),
-            ("softcap", supports.softcap && space.regimes.contains(&Regime::Gaussian)),
-            ("sinks", supports.sinks),
+            (
+                "softcap",
+                supports.softcap
+                    && stage.has_softcap()
+                    && space.regimes.contains(&Regime::Gaussian),
+            ),
+            ("sinks", supports.sinks && stage.has_sinks()),
             ("ragged", ragged),
-            ("empty sequence", supports.seq_len.contains(0)),
+            (
+                "empty sequence",
+                supports.seq_len.contains(0) && stage.has_keys() && stage != Stage::Append,
+            ),
         ] {
             if supported && random {
                 want(axis, "yes".into());
@@ -142,10 +175,14 @@ impl Coverage {
         let mut missing: Vec<String> =
             wanted.into_iter().map(|(axis, bucket)| format!("{axis} {bucket}")).collect();
         let [seq_len, head_dim] = self.extremes.unwrap_or([(usize::MAX, 0); 2]);
-        for (axis, range, (least, largest), top) in [
-            ("seq_len", &supports.seq_len, seq_len, LARGEST_SEQ_LEN),
-            ("head_dim", &supports.head_dim, head_dim, LARGEST_HEAD_DIM),
+        let longest = if stage == Stage::Prefill { LARGEST_PREFILL } else { LARGEST_SEQ_LEN };
+        for (axis, has, range, (least, largest), top) in [
+            ("seq_len", stage.has_keys(), &supports.seq_len, seq_len, longest),
+            ("head_dim", stage != Stage::Norm, &supports.head_dim, head_dim, LARGEST_HEAD_DIM),
         ] {
+            if !has {
+                continue;
+            }
             let ends = [range.at_least(0), range.max.and_then(|max| range.at_most(max))];
             let [min, max] = ends.map(|end| end.filter(|end| random && *end <= top));
             missing

@@ -6,8 +6,8 @@
 
 use super::space::Space;
 use crate::data::random::{Stream, mix};
-use crate::kernel::{Param, Pointer, Range, Supports};
-use crate::problem::{Axis, Case, Layout, Regime, Storage, default_scale};
+use crate::kernel::{Param, Range, Supports};
+use crate::problem::{Case, DType, Layout, Pointer, Regime, Rope, Stage, Storage, default_scale};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first cases of a sweep cover every edge of every axis.
@@ -65,7 +65,7 @@ impl Space {
         let s = &self.manifest.supports;
         let count = self.slices.len();
         let (slice, whole) = &self.slices[turn % count];
-        let mut case = whole.clone();
+        let mut case = whole.as_stage(self.manifest.stage);
         case.params = self.draw_params(r, None);
         case.wave = self.waves[(turn + turn / count) % self.waves.len()];
         (case.seed, case.order_seed) = (r.bits() >> 32, r.bits() >> 32);
@@ -75,12 +75,12 @@ impl Space {
             case.dtypes = s.dtypes[r.below(s.dtypes.len())];
             let batch = pick(r, &among(&s.batch, [1, 1, 2, 3]));
             let mut lens = among(&s.seq_len, (1..=slice.seq_len).chain([0]));
-            lens.retain(|n| *n <= slice.seq_len);
+            lens.retain(|n| *n <= slice.seq_len && (*n > 0 || case.stage != Stage::Append));
             if lens.is_empty() || batch == 0 {
                 return Draw::Outside(slice.name.clone(), "no length of it is supported".into());
             }
             case.seq_lens = vec![lens[r.below(lens.len())]; batch];
-            if self.manifest.takes(Pointer::SeqLens) {
+            if self.manifest.takes_lengths() {
                 case.seq_lens.fill_with(|| lens[r.below(lens.len())]);
             }
             self.draw_window(r, None, &mut case);
@@ -127,7 +127,11 @@ impl Space {
         let groups = edges(&s.group, [1, 2, 3, 4, 5, 7, 8, 12, 16, 32, 71], LARGEST_COUNT);
         let group = groups[choose(r, edge, axis::GROUP, groups.len())];
         let num_kv_heads = [1, 2, 3, 4, 8, 17][choose(r, edge, axis::KV_HEADS, 6)];
-        let mut case = Case::plain(group * num_kv_heads, num_kv_heads, head_dim, vec![1]);
+        let stage = self.manifest.stage;
+        let (group, num_kv_heads, head_dim) =
+            if stage == Stage::Norm { (1, 1, 1) } else { (group, num_kv_heads, head_dim) };
+        let mut case =
+            Case::plain(group * num_kv_heads, num_kv_heads, head_dim, vec![1]).for_stage(stage);
         case.dtypes = dtypes;
         let batches = edges(&s.batch, [1, 2, 3, 4, 8, 17], LARGEST_COUNT);
         let batch = match edge {
@@ -146,19 +150,31 @@ impl Space {
             LARGEST_SEQ_LEN,
         );
         let longest = match edge {
+            _ if !stage.has_keys() => 1,
             Some(e) => lens[e.pick(axis::SEQ_LEN, lens.len())],
             None => draw_seq_len(r, &s.seq_len, &lens),
         };
-        let ragged = batch > 1 && self.manifest.takes(Pointer::SeqLens) && r.below(20) < 17;
+        let longest = match stage {
+            // Every position attends all before it: the work grows with the square.
+            Stage::Prefill if longest > LARGEST_PREFILL => {
+                near(r, &s.seq_len, &[1 + longest % LARGEST_PREFILL])
+            }
+            Stage::Append => longest.max(1),
+            _ => longest,
+        };
+        let ragged = batch > 1 && longest > 0 && self.manifest.takes_lengths() && r.below(20) < 17;
         case.seq_lens = vec![longest; batch];
-        if ragged {
-            let empties = s.seq_len.contains(0);
+        if ragged && stage.has_keys() {
+            let empties = s.seq_len.contains(0) && stage != Stage::Append;
             for n in case.seq_lens.iter_mut().skip(1) {
                 let shorter = [r.below(longest + 1), r.below(longest + 1) / 8];
                 *n = match r.below(6) {
                     0 if empties => 0,
                     _ => near(r, &s.seq_len, &shorter),
                 };
+                if stage == Stage::Append {
+                    *n = (*n).max(1);
+                }
             }
             // The longest is not always the first.
             case.seq_lens.rotate_left(r.below(batch));
@@ -171,9 +187,20 @@ impl Space {
             case.scale = factor * default_scale(head_dim + r.below(40));
         }
         case.regime = self.draw_regime(r, edge);
-        case.sinks = s.sinks && r.below(5) == 0;
-        if s.softcap && r.below(4) == 0 && takes_softcap(&case.regime) {
+        case.sinks = s.sinks && stage.has_sinks() && r.below(5) == 0;
+        let softcap = s.softcap && stage.has_softcap();
+        if softcap && r.below(4) == 0 && takes_softcap(&case.regime) {
             case.softcap = [1.0, 5.0, 30.0, 50.0][r.below(4)];
+        }
+        if stage == Stage::Append && head_dim % 2 == 0 && !s.rope.is_empty() && r.below(3) > 0 {
+            let base = [10_000.0, 500_000.0, 100.0][r.below(3)];
+            case.rope = Some(Rope { style: s.rope[r.below(s.rope.len())], base });
+        }
+        if stage.has_hidden() {
+            let sizes = [1, 2, 3, 31, 33, 63, 64, 65, 127, 128, 256, 257, 576, 1000, 1024, 2048];
+            let sizes = edges(&s.hidden, sizes, LARGEST_HIDDEN);
+            case.hidden = sizes[choose(r, edge, axis::HIDDEN, sizes.len())];
+            case.eps = [1e-5, 1e-6, 1e-5, 0.125][r.below(4)];
         }
         (case.seed, case.order_seed) = (r.bits() >> 32, r.bits() >> 32);
         self.draw_window(r, edge, &mut case);
@@ -215,7 +242,7 @@ impl Space {
         let tiles = [15, 16, 17, 63, 64, 65, 127, 128, 129, 256, 512];
         let windows: Vec<usize> = around.into_iter().chain(tiles).chain(self.own_tiles()).collect();
         case.window_len = match edge {
-            _ if !s.window => 0,
+            _ if !s.window || !case.stage.has_window() => 0,
             Some(e) => windows[e.pick(axis::WINDOW, windows.len())],
             None if r.below(20) < 8 => windows[1 + r.below(windows.len() - 1)],
             None => 0,
@@ -226,46 +253,63 @@ impl Space {
     fn draw_storage(&self, r: &mut Stream, edge: Option<&Edges>, case: &mut Case) {
         let s = &self.manifest.supports;
         let n = case.seq_len().max(1);
-        case.capacity = n + [0, 0, 0, 1, 7, 64, n][r.below(7)].min(2048);
+        let spare = [0, 0, 0, 1, 7, 64, n][r.below(7)].min(2048);
+        case.capacity = if case.stage.has_keys() { n + spare } else { 1 };
         let layouts = &self.manifest.layouts;
         let k = layouts.k[choose(r, edge, axis::K_LAYOUT, layouts.k.len())].clone();
         let v = layouts.v[choose(r, edge, axis::V_LAYOUT, layouts.v.len())].clone();
+        let has = |pointer| case.stage.port(pointer).is_some();
+        let (has_k, has_v) = (has(Pointer::K), has(Pointer::V));
         // A cache of several layers, of which one is attended and the others are poison.
         let reads = |name| self.manifest.reads_variable(name);
         let chance = if reads("layer") || reads("k_stride_l") { 10 } else { 1 };
-        case.layers = if r.below(20) < chance { 1 + r.below(3) } else { 1 };
+        let layered = r.below(20) < chance && (has_k || has_v);
+        case.layers = if layered { 1 + r.below(3) } else { 1 };
         case.layer = r.below(case.layers);
         let layered = |l: Layout| if case.layers > 1 { l.with_batch().with_layers() } else { l };
-        let (k, v) = (layered(k), layered(v));
-        (case.k, case.v) = (Storage::contiguous(k), Storage::contiguous(v));
-        let plain = Case::plain(1, 1, 1, vec![1]);
+        let plain = Case::plain(1, 1, 1, vec![1]).for_stage(case.stage);
+        case.k = if has_k { Storage::contiguous(layered(k)) } else { plain.k };
+        case.v = if has_v { Storage::contiguous(layered(v)) } else { plain.v };
+        if case.layers > 1 {
+            // A tensor that the stage does not have has as many layers as the one that it has.
+            for storage in [&mut case.k, &mut case.v] {
+                storage.layout = layered(storage.layout.clone());
+            }
+        }
         (case.q, case.out) = (plain.q, plain.out);
+        (case.scores, case.probs) = (plain.scores, plain.probs);
         let padded =
             s.padding && edge.map_or_else(|| r.below(20) < 9, |e| e.pick(axis::PADDING, 2) == 1);
-        let dims = [
-            (case.num_heads, 1, case.head_dim, case.dtypes.q),
-            (case.num_kv_heads, case.capacity, case.head_dim, case.dtypes.kv),
-            (case.num_kv_heads, case.capacity, case.head_dim_v, case.dtypes.kv),
-            (case.num_heads, 1, case.head_dim_v, case.dtypes.out),
+        let Ok(p) = case.placements() else { return };
+        let f32 = DType::F32;
+        let (q, kv, out) = (case.dtypes.q, case.dtypes.kv, case.dtypes.out);
+        let strided = [
+            (has(Pointer::Q) || has(Pointer::X), p.q, q),
+            (has_k, p.k, kv),
+            (has_v, p.v, kv),
+            (has(Pointer::Out), p.out, out),
+            (has(Pointer::Scores), p.scores, f32),
+            (has(Pointer::Probs), p.probs, f32),
         ];
-        let (batch, layers) = (case.batch(), case.layers);
-        let tensors = [&mut case.q, &mut case.k, &mut case.v, &mut case.out];
-        for (i, (storage, (heads, tokens, dim, dtype))) in tensors.into_iter().zip(dims).enumerate()
-        {
+        let tensors = [
+            &mut case.q,
+            &mut case.k,
+            &mut case.v,
+            &mut case.out,
+            &mut case.scores,
+            &mut case.probs,
+        ];
+        for (i, (storage, (has, place, dtype))) in tensors.into_iter().zip(strided).enumerate() {
+            if !has {
+                continue;
+            }
             let unit = (s.align.unwrap_or(1) / dtype.size()).max(1);
-            let axes = storage.layout.with_batch().axes().unwrap_or_default();
-            let extent = |a: &Axis| match a {
-                Axis::Seq => batch,
-                Axis::Head => heads,
-                Axis::Token => tokens,
-                Axis::Dim => dim,
-                Axis::Layer => layers,
-            };
+            let axes = place.layout().axes().unwrap_or_default();
             let (mut pads, mut span) = (Vec::new(), 1);
             for inner in axes.iter().rev().take(axes.len().saturating_sub(1)) {
-                span *= extent(inner).max(1);
+                span *= place.extents().get(*inner).max(1);
                 // Each tensor's pads come from numbers of its own, so no two strides agree.
-                let extra = if padded { unit * (i + 4 * r.below(2)) } else { 0 };
+                let extra = if padded { unit * (i + 6 * r.below(2)) } else { 0 };
                 let stride = if s.padding { (span + extra).div_ceil(unit) * unit } else { span };
                 pads.push(stride - span);
                 span = stride;
@@ -285,10 +329,20 @@ fn takes_softcap(regime: &Regime) -> bool {
 /// multiply-adds. Lengths stay: they are what is dear, and what the case was drawn for.
 fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
     let whole_heads = matches!(case.regime, Regime::Slice(_));
-    let cost = |case: &Case| case.work() + ROW_WORK * case.batch() * case.num_heads;
+    let cost = |case: &Case| {
+        let blocks: usize = (0..case.batch()).map(|s| case.queries(s)).sum();
+        let per_block = if case.stage == Stage::Prefill { ROW_WORK / 4 } else { ROW_WORK };
+        case.work() + per_block * blocks * case.num_heads
+    };
     while cost(case) > limit {
         let group = case.group();
-        if !whole_heads && case.num_kv_heads > 2 {
+        if let Some(less) = supports.hidden.at_most(case.hidden / 2)
+            && case.stage == Stage::HeadCombine
+            && less >= 8
+        {
+            case.hidden = less;
+            continue;
+        } else if !whole_heads && case.num_kv_heads > 2 {
             case.num_kv_heads = 2;
         } else if !whole_heads && group > 4 && supports.group.contains(group / 2) {
             case.num_heads = case.num_kv_heads * (group / 2);
@@ -321,6 +375,10 @@ pub(super) const LARGEST_SEQ_LEN: usize = 1 << 17;
 pub(super) const LARGEST_HEAD_DIM: usize = 1 << 12;
 /// See [`LARGEST_SEQ_LEN`]; of query heads a KV head, and of sequences.
 const LARGEST_COUNT: usize = 128;
+/// The longest sequence of a prefill, unless a kernel takes longer ones only.
+pub(super) const LARGEST_PREFILL: usize = 257;
+/// The longest residual stream that is visited for being the longest.
+const LARGEST_HIDDEN: usize = 1 << 14;
 
 /// The sizes of a range at or next to each wanted one; ascending, each once.
 fn among(range: &Range, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
@@ -397,6 +455,7 @@ mod axis {
     pub const K_LAYOUT: usize = 93;
     pub const V_LAYOUT: usize = 94;
     pub const PADDING: usize = 95;
+    pub const HIDDEN: usize = 96;
     /// And from here on one for each tunable.
     pub const PARAMS: usize = 100;
 }

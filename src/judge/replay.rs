@@ -3,9 +3,11 @@
 use super::sweep::Finding;
 use super::trial::{Failure, Outcome, Trial, TrialError};
 use crate::data::captured::inputs_of;
-use crate::data::slice::{KvSlice, Promises, Saved, SliceError};
+use crate::data::generate::of_stage;
+use crate::data::slice::{KvSlice, Promises, Saved, SliceError, StageSlice};
 use crate::kernel::Manifest;
-use crate::problem::{Case, CaseError};
+use crate::problem::{Case, CaseError, Stage};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Metadata key, ours beside the contract's: the poison of the failing run.
@@ -13,7 +15,8 @@ const POISON: &str = "poison";
 /// Metadata key, ours: what failed, in words.
 const DETAIL: &str = "detail";
 
-/// Saves a finding in `folder`, which is made where it is missing, as a kv-slice. `kernel` is how `replay` finds the kernel again: a
+/// Saves a finding in `folder`, which is made where it is missing: a decode step as a kv-slice, a
+/// case of another stage as a [`StageSlice`]. `kernel` is how `replay` finds the kernel again: a
 /// built-in name or the path of a manifest.
 ///
 /// # Errors
@@ -28,20 +31,41 @@ pub fn save(
     let id = case.to_string();
     let hash = blake3::hash(id.as_bytes()).to_hex();
     let name = format!("{}-{}-{}", manifest.name, failure.property.replace('/', "-"), &hash[..8]);
-    let n = &manifest.numerics;
+    // A folder that cannot be made is reported by the write.
+    let _ = std::fs::create_dir_all(folder);
+    let path = folder.join(format!("{name}.safetensors"));
+    let extra = BTreeMap::from([
+        (POISON.to_owned(), failure.poisons.to_string()),
+        (DETAIL.to_owned(), failure.detail.clone()),
+    ]);
     let b = &failure.buffers;
+    if case.stage != Stage::Decode {
+        let slice = StageSlice {
+            case: case.clone(),
+            kernel: kernel.to_owned(),
+            property: failure.property.to_owned(),
+            extra,
+            before: b.before.clone(),
+            after: b.after.clone(),
+        };
+        slice.write(&path)?;
+        return Ok(path);
+    }
+    let n = &manifest.numerics;
+    let before = |name: &str| b.before.get(name).map_or(&[][..], |bytes| &bytes[..]);
     let mut slice = KvSlice::from_case(
         &name,
         &Saved {
             case,
             kernel,
             property: failure.property,
-            q: &b.q,
-            k: &b.k,
-            v: &b.v,
-            out: &b.out,
-            lse: b.lse.as_deref(),
-            sinks: b.sinks.as_deref(),
+            q: before("q"),
+            k: before("k"),
+            v: before("v"),
+            // Where the run did not end, the output is as it was before it.
+            out: b.after.get("out").map_or(before("out"), |bytes| &bytes[..]),
+            lse: b.after.get("lse").map(|bytes| &bytes[..]),
+            sinks: b.before.get("sinks").map(|bytes| &bytes[..]),
             promises: Some(Promises {
                 accumulate: n.accumulate,
                 probs: n.probs,
@@ -49,19 +73,23 @@ pub fn save(
             }),
         },
     )?;
-    slice.extra.insert(POISON.into(), failure.poisons.to_string());
-    slice.extra.insert(DETAIL.into(), failure.detail.clone());
-    // A folder that cannot be made is reported by the write.
-    let _ = std::fs::create_dir_all(folder);
-    let path = folder.join(format!("{}.safetensors", slice.name));
+    slice.extra.extend(extra);
     slice.write(&path)?;
     Ok(path)
 }
 
-/// A kv-slice ready to be run again.
+/// What a file holds.
+pub enum File {
+    /// A decode step: saved by a sweep, or captured.
+    Kv(Box<KvSlice>),
+    /// A case of another stage, saved by a sweep.
+    Stage(Box<StageSlice>),
+}
+
+/// A case ready to be run again.
 pub struct Recorded {
     /// The file's contents.
-    pub slice: KvSlice,
+    pub file: File,
     /// The case: as saved, or for a capture as the slice poses it.
     pub case: Case,
     /// The kernel that it was saved for, if any.
@@ -102,6 +130,10 @@ pub enum ReplayError {
 /// # Errors
 /// [`ReplayError`].
 pub fn load(path: &Path) -> Result<Recorded, ReplayError> {
+    if let Some(slice) = StageSlice::read(path)? {
+        let (kernel, case) = (Some(slice.kernel.clone()), slice.case.clone());
+        return Ok(Recorded { kernel, case, file: File::Stage(Box::new(slice)) });
+    }
     let slice = KvSlice::read(path)?;
     let posed = slice.to_case()?;
     let file = || path.display().to_string();
@@ -121,7 +153,7 @@ pub fn load(path: &Path) -> Result<Recorded, ReplayError> {
             case
         }
     };
-    Ok(Recorded { kernel: slice.kernel.clone(), case, slice })
+    Ok(Recorded { kernel: slice.kernel.clone(), case, file: File::Kv(Box::new(slice)) })
 }
 
 /// What a replay showed.
@@ -135,25 +167,37 @@ pub struct Replayed {
 }
 
 impl Recorded {
+    /// Whether it is a capture of an engine's, and not a case that a sweep saved.
+    pub fn is_capture(&self) -> bool {
+        matches!(&self.file, File::Kv(slice) if slice.case.is_none())
+    }
+
     /// Runs the case again on the file's own tensors.
     ///
     /// # Errors
     /// [`TrialError`] where it cannot be run, [`SliceError`] where its tensors cannot be read.
     pub fn replay(&self, trial: &mut Trial) -> Result<Replayed, ReplayFailure> {
-        let inputs = inputs_of(&self.slice, &self.case)?;
+        let inputs = match &self.file {
+            File::Kv(slice) => of_stage(&self.case, inputs_of(slice, &self.case)?),
+            File::Stage(slice) => slice.inputs()?,
+        };
         let outcome = trial.judge_inputs(&self.case, &inputs)?;
         let same_bits = match &outcome {
-            Outcome::Failed(failure) if self.slice.case.is_some() => self.same_bits(failure),
+            Outcome::Failed(failure) if failure.comparison.is_some() => self.same_bits(failure),
             _ => None,
         };
         Ok(Replayed { outcome, same_bits })
     }
 
     fn same_bits(&self, failure: &Failure) -> Option<bool> {
-        let has_output = failure.comparison.is_some();
-        let (saved, now) = (&self.slice.out.bytes, &failure.buffers.out);
-        let lse = self.slice.lse.as_ref().map(|t| &t.bytes);
-        has_output.then(|| now == saved && failure.buffers.lse.as_ref() == lse)
+        let now = &failure.buffers.after;
+        match &self.file {
+            File::Kv(slice) => slice.case.as_ref().map(|_| {
+                let lse = slice.lse.as_ref().map(|t| &t.bytes);
+                now.get("out") == Some(&slice.out.bytes) && now.get("lse") == lse
+            }),
+            File::Stage(slice) => Some(*now == slice.after),
+        }
     }
 }
 

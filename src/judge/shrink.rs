@@ -185,11 +185,21 @@ fn steps(case: &Case, space: &Space) -> Vec<Case> {
     with(&|c| c.scale = default_scale(c.head_dim));
     with(&|c| c.capacity = c.seq_len().max(1));
     let plain = |s: &Storage| Storage::contiguous(s.layout.clone());
-    with(&|c| (c.q, c.k, c.v, c.out) = (plain(&c.q), plain(&c.k), plain(&c.v), plain(&c.out)));
+    with(&|c| {
+        (c.q, c.k, c.v, c.out) = (plain(&c.q), plain(&c.k), plain(&c.v), plain(&c.out));
+        (c.scores, c.probs) = (plain(&c.scores), plain(&c.probs));
+    });
     with(&|c| c.q = plain(&c.q));
     with(&|c| c.k = plain(&c.k));
     with(&|c| c.v = plain(&c.v));
     with(&|c| c.out = plain(&c.out));
+    with(&|c| c.scores = plain(&c.scores));
+    with(&|c| c.probs = plain(&c.probs));
+    with(&|c| c.rope = None);
+    with(&|c| c.eps = Case::plain(1, 1, 1, vec![1]).eps);
+    for hidden in smaller(case.hidden) {
+        with(&|c| c.hidden = hidden);
+    }
     for first in space.manifest.layouts.k.iter().take(1) {
         with(&|c| c.k.layout = first.clone());
     }

@@ -83,6 +83,7 @@ impl Space {
         }
         let mut regimes = Regime::synthetic();
         let mut slices = slices.to_vec();
+        slices.retain(|_| manifest.stage.takes_slices());
         if let Some(wanted) = &filter.regime {
             regimes.retain(|r| r.family() == wanted || r.to_string() == *wanted);
             slices.retain(|(c, _)| wanted == "slice" || *wanted == format!("slice:{}", c.name));
@@ -105,10 +106,12 @@ impl Space {
         Ok(space)
     }
 
-    /// A case with the space's first tunables and wave.
+    /// A captured decode step as a case of the kernel's stage, with the space's first tunables and
+    /// wave.
     pub fn with_params(&self, case: &Case) -> Case {
         let wave = self.waves.first().copied().unwrap_or(case.wave);
-        Case { params: self.manifest.default_params(), wave, ..case.clone() }
+        let params = self.manifest.default_params();
+        Case { params, wave, ..case.as_stage(self.manifest.stage) }
     }
 
     /// Why a case lies outside the space; `None` where it lies inside.

@@ -1,15 +1,15 @@
 //! One case on one device: three runs under different poison and thread orders, each judged.
 
-use super::compare::{Comparison, Quantity, compare};
+use super::compare::{Comparison, Where, compare, place, values};
 use crate::data::captured::Captured;
-use crate::data::image::{Image, Poisons, Stray};
+use crate::data::generate::{DataError, generate};
+use crate::data::image::{Image, Poisons, Role, Stray};
 use crate::data::inputs::Inputs;
-use crate::data::regimes::{DataError, generate};
-use crate::device::{Arg, CompileError, Device, Fault, Module, RunError, Source};
-use crate::kernel::{ArgSpec, Denormals, Env, Law, Manifest, PlanError, Pointer, ScratchType};
+use crate::device::{Arg, CompileError, Device, Fault, Launch, Module, RunError, Source};
+use crate::kernel::{ArgSpec, Denormals, Env, Law, Manifest, PlanError, ScratchType};
 use crate::oracle::{Arithmetic, Expected};
-use crate::problem::{Axis, Case, CaseError, DType, Placement, Placements};
-use std::collections::HashMap;
+use crate::problem::{Axis, Case, CaseError, DType, Placement, Placements, Pointer, Stage, Tensor};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,21 +95,30 @@ pub struct Failure {
     pub buffers: Buffers,
 }
 
-/// The buffers of a failing run, each from its first element.
-#[derive(Debug, Clone, Default)]
+/// The buffers of a failing run by name, each from its first element.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Buffers {
-    /// q as the kernel was given it.
-    pub q: Vec<u8>,
-    /// k as the kernel was given it.
-    pub k: Vec<u8>,
-    /// v as the kernel was given it.
-    pub v: Vec<u8>,
-    /// out as the kernel left it.
-    pub out: Vec<u8>,
-    /// lse as the kernel left it, where it writes one.
-    pub lse: Option<Vec<u8>>,
-    /// The sinks, where there are any.
-    pub sinks: Option<Vec<u8>>,
+    /// The stage's tensors as the kernel was given them.
+    pub before: BTreeMap<String, Vec<u8>>,
+    /// The outputs that the kernel writes, as it left them.
+    pub after: BTreeMap<String, Vec<u8>>,
+}
+
+/// What a kernel is run on.
+struct Planned {
+    image: Image,
+    launches: Vec<Launch>,
+}
+
+/// One judged output of a run that no fault ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// Which one.
+    pub output: Pointer,
+    /// The judged values.
+    pub values: Vec<f64>,
+    /// The judged elements as stored.
+    pub bytes: Vec<u8>,
 }
 
 /// A kernel on a device. Judges one case after another; owned by one thread.
@@ -177,6 +186,93 @@ impl Trial {
     /// [`TrialError`]: the case could not be judged.
     pub fn judge_inputs(&mut self, case: &Case, inputs: &Inputs) -> Result<Outcome, TrialError> {
         let expected = Expected::new(case, inputs, &self.arithmetic(case));
+        let Planned { image, launches } = self.plan(case)?;
+        let judged = self.judged(case);
+        let exact = self.manifest.numerics.bitwise.contains(&Law::Repeat);
+
+        let mut first: Option<Vec<u8>> = None;
+        let mut passed = Passed::default();
+        for (run, poisons) in Poisons::RUNS.into_iter().enumerate() {
+            let order_seed = case.order_seed.wrapping_add(run as u64);
+            let fault = self.run(case, inputs, &image, &launches, poisons, order_seed)?;
+            let ended = fault.is_none();
+            let failed = |trial: &mut Trial, property, detail, comparison: Option<Comparison>| {
+                let buffers = trial.buffers(&image, ended)?;
+                let failure =
+                    Failure { property, detail, comparison, run, poisons, order_seed, buffers };
+                Ok(Outcome::Failed(Box::new(failure)))
+            };
+            if let Some(fault) = fault {
+                let (property, detail) = fault_in_words(&fault, &image);
+                return failed(self, property, detail, None);
+            }
+            let before = std::mem::take(&mut self.before);
+            let after = self.after(&image)?;
+            let stray = image.stray_write(&before, after);
+            let comparison = compare(case, &image, after, &expected, &judged);
+            let bits = exact.then(|| output_bytes(case, &image, &judged, after));
+            self.before = before;
+            if let Some(Stray { place, .. }) = stray {
+                let detail = format!("the kernel wrote {place}");
+                return failed(self, "stray-write", detail, None);
+            }
+            if !comparison.is_right() {
+                let property = property_of(&expected, comparison.output);
+                let detail = wrong_in_words(case, &comparison, poisons);
+                return failed(self, property, detail, Some(comparison));
+            }
+            passed.ratio = passed.ratio.max(comparison.ratio);
+            passed.runs += 1;
+            match (&first, bits) {
+                (Some(first), Some(bits)) if *first != bits => {
+                    let detail = repeat_in_words(case, &image, &judged, first, &bits);
+                    return failed(self, "repeat", detail, Some(comparison));
+                }
+                (None, bits) => first = bits,
+                _ => {}
+            }
+        }
+        // A vacuous case was run all the same: it may crash, or write where it must not.
+        Ok(expected.vacuous().map_or(Outcome::Passed(passed), Outcome::Vacuous))
+    }
+
+    /// Runs the kernel once and gives its judged outputs; or the fault, in words.
+    ///
+    /// # Errors
+    /// [`TrialError`]: the case could not be run.
+    pub fn observe(
+        &mut self,
+        case: &Case,
+        inputs: &Inputs,
+        poisons: Poisons,
+    ) -> Result<Result<Vec<Observed>, String>, TrialError> {
+        let Planned { image, launches } = self.plan(case)?;
+        let judged = self.judged(case);
+        if let Some(fault) = self.run(case, inputs, &image, &launches, poisons, case.order_seed)? {
+            return Ok(Err(fault_in_words(&fault, &image).1));
+        }
+        let after = self.after(&image)?;
+        let observe = |output: &Pointer| Observed {
+            output: *output,
+            values: values(case, &image, after, *output),
+            bytes: output_bytes(case, &image, &[*output], after),
+        };
+        Ok(Ok(judged.iter().map(observe).collect()))
+    }
+
+    /// The outputs that are judged: those of the stage that the kernel writes. A split's are what
+    /// its parts come to.
+    fn judged(&self, case: &Case) -> Vec<Pointer> {
+        if case.stage == Stage::Split {
+            return vec![Pointer::Out, Pointer::Lse];
+        }
+        let ports = case.stage.ports();
+        let written = ports.iter().filter(|p| p.write).map(|p| p.pointer);
+        written.filter(|p| self.manifest.takes(*p)).collect()
+    }
+
+    /// Lays a case out, compiles what it needs and evaluates its launches.
+    fn plan(&mut self, case: &Case) -> Result<Planned, TrialError> {
         let places = case.placements()?;
         let env = Env::new(case, &places);
         let scratch: Vec<_> = self
@@ -191,77 +287,52 @@ impl Trial {
         let manifest = Arc::clone(&self.manifest);
         let launches = manifest
             .launches(&env, &module, &|arg| address(&manifest, arg, case, &places, &image))?;
-        let judges_lse = manifest.takes(Pointer::Lse);
-        let exact = manifest.numerics.bitwise.contains(&Law::Repeat);
+        Ok(Planned { image, launches })
+    }
 
-        let mut first: Option<Vec<u8>> = None;
-        let mut passed = Passed::default();
-        for (run, poisons) in Poisons::RUNS.into_iter().enumerate() {
-            let order_seed = case.order_seed.wrapping_add(run as u64);
-            self.before.resize(image.size(), 0);
-            image.write(case, &places, inputs, poisons, &mut self.before);
-            let refused = |source| TrialError::Run { kernel: manifest.name.clone(), source };
-            self.device.arena(image.size()).map_err(refused)?.copy_from_slice(&self.before);
-            let fault = match self.device.run(&launches, order_seed, self.time_limit) {
-                Ok(()) => None,
-                Err(RunError::Fault(fault)) => Some(fault),
-                Err(other) => return Err(refused(other)),
-            };
-            let after: &[u8] = match &fault {
-                Some(_) => &self.before,
-                None => self.device.arena(image.size()).map_err(refused)?,
-            };
-            let failed = |property, detail, comparison: Option<Comparison>, after: &[u8]| {
-                let cut = |name: &str, from: &[u8]| {
-                    image.buffer(name).map(|b| from[b.range.clone()].to_vec())
-                };
-                let buffers = Buffers {
-                    q: cut("q", &self.before).unwrap_or_default(),
-                    k: cut("k", &self.before).unwrap_or_default(),
-                    v: cut("v", &self.before).unwrap_or_default(),
-                    out: cut("out", after).unwrap_or_default(),
-                    lse: if judges_lse { cut("lse", after) } else { None },
-                    sinks: cut("sinks", &self.before),
-                };
-                let failure =
-                    Failure { property, detail, comparison, run, poisons, order_seed, buffers };
-                Ok(Outcome::Failed(Box::new(failure)))
-            };
-            if let Some(fault) = fault {
-                let (property, detail) = fault_in_words(&fault, &image);
-                return failed(property, detail, None, after);
-            }
-            if let Some(Stray { place, .. }) = image.stray_write(&self.before, after) {
-                return failed("stray-write", format!("the kernel wrote {place}"), None, after);
-            }
-            let comparison = compare(case, &image, after, &expected, judges_lse);
-            if !comparison.is_right() {
-                let property = match comparison.quantity {
-                    Quantity::Out => "oracle",
-                    Quantity::Lse => "oracle/lse",
-                };
-                let detail = wrong_in_words(&comparison, poisons);
-                return failed(property, detail, Some(comparison), after);
-            }
-            passed.ratio = passed.ratio.max(comparison.ratio);
-            passed.runs += 1;
-            if exact {
-                let mut bits = image.out_bytes(after);
-                if judges_lse {
-                    bits.extend_from_slice(image.lse_bytes(after));
-                }
-                match &first {
-                    None => first = Some(bits),
-                    Some(first) if *first != bits => {
-                        let detail = repeat_in_words(case, first, &bits);
-                        return failed("repeat", detail, Some(comparison), after);
-                    }
-                    Some(_) => {}
-                }
-            }
+    /// One run on freshly written memory; the fault that ended it, if one did.
+    fn run(
+        &mut self,
+        case: &Case,
+        inputs: &Inputs,
+        image: &Image,
+        launches: &[Launch],
+        poisons: Poisons,
+        order_seed: u64,
+    ) -> Result<Option<Fault>, TrialError> {
+        self.before.resize(image.size(), 0);
+        image.write(case, inputs, poisons, &mut self.before);
+        let kernel = &self.manifest.name;
+        let refused = |source| TrialError::Run { kernel: kernel.clone(), source };
+        self.device.arena(image.size()).map_err(refused)?.copy_from_slice(&self.before);
+        match self.device.run(launches, order_seed, self.time_limit) {
+            Ok(()) => Ok(None),
+            Err(RunError::Fault(fault)) => Ok(Some(fault)),
+            Err(other) => Err(refused(other)),
         }
-        // A vacuous case was run all the same: it may crash, or write where it must not.
-        Ok(expected.vacuous().map_or(Outcome::Passed(passed), Outcome::Vacuous))
+    }
+
+    /// Memory as the last run left it.
+    fn after(&mut self, image: &Image) -> Result<&[u8], TrialError> {
+        let kernel = &self.manifest.name;
+        match self.device.arena(image.size()) {
+            Ok(memory) => Ok(memory),
+            Err(source) => Err(TrialError::Run { kernel: kernel.clone(), source }),
+        }
+    }
+
+    /// The buffers of the last run; without outputs where a fault ended it.
+    fn buffers(&mut self, image: &Image, ended: bool) -> Result<Buffers, TrialError> {
+        let cut = |from: &[u8], roles: &[Role]| {
+            let wanted = image.buffers().iter().filter(|b| roles.contains(&b.role));
+            wanted.map(|b| (b.name.clone(), from[b.range.clone()].to_vec())).collect()
+        };
+        let before = cut(&self.before, &[Role::Input, Role::Output]);
+        let manifest = Arc::clone(&self.manifest);
+        let mut after: BTreeMap<String, Vec<u8>> =
+            if ended { cut(self.after(image)?, &[Role::Output]) } else { BTreeMap::new() };
+        after.retain(|name, _| name.parse().is_ok_and(|pointer| manifest.takes(pointer)));
+        Ok(Buffers { before, after })
     }
 
     /// Compiles a source, once.
@@ -294,17 +365,17 @@ const ALWAYS_THERE: u128 = 256;
 /// [`TrialError::TooLarge`] or [`TrialError::Case`].
 pub fn fits_in_memory(case: &Case) -> Result<(), TrialError> {
     let places = case.placements()?;
-    let (kv, q) = (case.dtypes.kv.size() as u128, case.dtypes.q.size() as u128);
     // The image twice (before and after), the dense values with their bytes, the oracle's view.
-    let span = |p: &Placement| p.span() as u128;
-    let image =
-        2 * ((span(&places.k) + span(&places.v)) * kv + (span(&places.q) + span(&places.out)) * 4);
-    let keys: u128 = case.seq_lens.iter().map(|n| *n as u128).sum();
-    let dense =
-        keys * case.num_kv_heads as u128 * (case.head_dim + case.head_dim_v) as u128 * (4 + kv);
-    let rows = case.batch() as u128 * case.num_heads as u128;
-    let outputs = rows * (case.head_dim as u128 * (4 + q) + case.head_dim_v as u128 * 24);
-    let need = (image + dense + outputs) >> 20;
+    let bytes = |t: &Tensor| {
+        let (span, held, size) =
+            (t.place.span() as u128, t.shape.len() as u128, t.dtype.size() as u128);
+        let written = case.stage.port(t.pointer).is_some_and(|p| p.write);
+        2 * span * size + held * if written { 24 } else { 4 + size }
+    };
+    let tensors = case
+        .tensors(&places)
+        .map_err(|source| CaseError::Layout { tensor: "a tensor of the stage", source })?;
+    let need = tensors.iter().map(bytes).sum::<u128>() >> 20;
     if need <= ALWAYS_THERE {
         return Ok(());
     }
@@ -332,6 +403,7 @@ pub fn arithmetic(manifest: &Manifest, case: &Case) -> Arithmetic {
         exp_ulp: n.exp_ulp,
         exp_arg_ulp: n.exp_arg_ulp,
         tanh_ulp: n.tanh_ulp,
+        trig_ulp: n.trig_ulp,
         flushes: n.denormals == Denormals::Flush,
     }
 }
@@ -371,11 +443,9 @@ fn address(
         ArgSpec::Scratch(index) => image.element(&manifest.scratch[*index].name, 0),
         ArgSpec::Pointer(Pointer::K) => kv("k", &places.k),
         ArgSpec::Pointer(Pointer::V) => kv("v", &places.v),
-        ArgSpec::Pointer(Pointer::Q) => image.element("q", places.q.offset()),
-        ArgSpec::Pointer(Pointer::Out) => image.element("out", places.out.offset()),
         ArgSpec::Pointer(Pointer::Sinks) if !case.sinks => return Ok(Arg::Null),
-        ArgSpec::Pointer(p) => match image.buffer(p.name()) {
-            Some(buffer) => buffer.range.start,
+        ArgSpec::Pointer(p) => match image.buffer(p.name()).and_then(|b| b.tensor.as_ref()) {
+            Some(tensor) => image.element(p.name(), tensor.place.offset()),
             None => return Err(none()),
         },
         ArgSpec::Scalar { .. } => return Err(none()),
@@ -400,27 +470,84 @@ fn fault_in_words(fault: &Fault, image: &Image) -> (&'static str, String) {
     }
 }
 
-fn wrong_in_words(c: &Comparison, poisons: Poisons) -> String {
-    let what = match c.quantity {
-        Quantity::Out => format!("out[{}, {}, {}]", c.at.batch, c.at.head, c.at.d),
-        Quantity::Lse => format!("lse[{}, {}]", c.at.batch, c.at.head),
-    };
+/// The judged elements of some outputs, as stored. A split's are what its parts come to: what an
+/// empty part holds may differ.
+fn output_bytes(case: &Case, image: &Image, judged: &[Pointer], memory: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for output in judged {
+        if case.stage == Stage::Split {
+            let merged = values(case, image, memory, *output);
+            bytes.extend(merged.iter().flat_map(|x| x.to_le_bytes()));
+        } else {
+            image.output(*output).bytes(memory, &mut bytes);
+        }
+    }
+    bytes
+}
+
+/// `oracle` for the stage's main output, `oracle/NAME` for another.
+fn property_of(expected: &Expected, output: Pointer) -> &'static str {
+    match output {
+        main if expected.outputs.first().is_some_and(|(p, _)| *p == main) => "oracle",
+        Pointer::Lse => "oracle/lse",
+        Pointer::Residual => "oracle/residual",
+        Pointer::V => "oracle/v",
+        _ => "oracle",
+    }
+}
+
+/// An element of an output in words.
+fn element_in_words(case: &Case, output: Pointer, at: Where) -> String {
+    let Where { batch, head, token, d } = at;
+    match (output, case.stage) {
+        (Pointer::Lse, _) => format!("lse[{batch}, {head}]"),
+        (Pointer::Scores | Pointer::Probs, _) => format!("{output}[{batch}, {head}, {token}]"),
+        (Pointer::K | Pointer::V, _) => {
+            format!("{output}[sequence {batch}, KV head {head}, token {token}, element {d}]")
+        }
+        (_, Stage::Prefill) => format!("out[{batch}, {token}, {head}, {d}]"),
+        (_, Stage::HeadCombine | Stage::Norm) => format!("{output}[{batch}, {d}]"),
+        (_, Stage::Split) => format!("out[{batch}, {head}, {d}], of the parts put together,"),
+        _ => format!("{output}[{batch}, {head}, {d}]"),
+    }
+}
+
+fn wrong_in_words(case: &Case, c: &Comparison, poisons: Poisons) -> String {
     format!(
-        "{what} is {:.9e}, must be {:.9e} within {:.2e} ({} elements wrong; poison {poisons})",
-        c.got, c.want, c.bound, c.wrong
+        "{} is {:.9e}, must be {:.9e} within {:.2e} ({} elements wrong; poison {poisons})",
+        element_in_words(case, c.output, c.at),
+        c.got,
+        c.want,
+        c.bound,
+        c.wrong
     )
 }
 
-fn repeat_in_words(case: &Case, first: &[u8], again: &[u8]) -> String {
-    let at = first.iter().zip(again).position(|(a, b)| a != b).unwrap_or(0);
-    let row = case.head_dim_v * case.dtypes.out.size();
-    let rows = case.batch() * case.num_heads;
-    let what = if at < rows * row {
-        let (row, d) = (at / row, at % row / case.dtypes.out.size());
-        format!("out[{}, {}, {d}]", row / case.num_heads, row % case.num_heads)
-    } else {
-        "lse".to_owned()
-    };
+fn repeat_in_words(
+    case: &Case,
+    image: &Image,
+    judged: &[Pointer],
+    first: &[u8],
+    again: &[u8],
+) -> String {
+    let mut byte = first.iter().zip(again).position(|(a, b)| a != b).unwrap_or(0);
+    let mut what = "an output".to_owned();
+    for output in judged {
+        let (elements, size) = match case.stage {
+            // As merged, in f64.
+            Stage::Split if *output == Pointer::Lse => (case.batch() * case.num_heads, 8),
+            Stage::Split => (case.batch() * case.num_heads * case.head_dim_v, 8),
+            _ => {
+                let output = image.output(*output);
+                (output.runs.iter().map(|r| r.count).sum(), output.dtype.size())
+            }
+        };
+        if byte < elements * size {
+            what = element_in_words(case, *output, place(case, image, *output, byte / size));
+            break;
+        }
+        byte -= elements * size;
+    }
     format!(
         "{what} has other bits on a repeat with another order of threads and other poison in what \
          the kernel must not read"

@@ -1,9 +1,8 @@
 //! What a launch passes, and the scratch buffers that a kernel asks for.
 
-use super::expr::{Expr, nearest};
+use super::expr::Expr;
 use super::read::{Item, ManifestError};
-use super::stage::{Pointer, Stage, UnknownName, named};
-use std::fmt;
+use crate::problem::{Pointer, Stage, named, nearest};
 use std::str::FromStr;
 
 named! {

@@ -1,11 +1,11 @@
 //! The variables that a manifest's expressions see in a case.
 
 use super::expr::Value;
-use crate::problem::{Axis, Case, DTypes, Placement, Placements};
+use crate::problem::{Axis, Case, DTypes, Placement, Placements, RopeStyle};
 use std::collections::BTreeMap;
 
 /// The variables of every case. A kernel's tunables come on top, and what single stages have
-/// ([`super::Stage::variables`]). Strides are in elements.
+/// ([`crate::problem::Stage::variables`]). Strides are in elements.
 pub const VARIABLES: [&str; 40] = [
     "batch",
     "num_heads",
@@ -49,9 +49,6 @@ pub const VARIABLES: [&str; 40] = [
     "v_stride_x",
 ];
 
-/// Epsilon of the `norm` stage unless the caller sets another.
-pub const DEFAULT_EPS: f64 = 1e-5;
-
 /// The values of the variables in one case, and what else a kernel is compiled for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Env {
@@ -66,8 +63,7 @@ impl Env {
     /// The variables of a case.
     ///
     /// `seq_len` is the longest of the batch and `pos` one less, 0 when it is empty. `page_size`,
-    /// `x` and the strides of axes that a layout does not have are 0. `hidden` is
-    /// `num_heads * head_dim` and `eps` [`DEFAULT_EPS`] until [`Env::set`] says otherwise;
+    /// `x` and the strides of axes that a layout does not have are 0. `rope_base` is 0 without RoPE;
     /// `q_stride_n` and `out_stride_n` have a value only where those tensors have a token axis.
     pub fn new(case: &Case, placements: &Placements) -> Env {
         let mut values = BTreeMap::new();
@@ -96,7 +92,9 @@ impl Env {
         int("page_size", 0);
         int("x", 0);
         int("wave", case.wave as usize);
-        int("hidden", case.num_heads.saturating_mul(case.head_dim));
+        int("hidden", case.hidden);
+        let interleaved = case.rope.is_some_and(|rope| rope.style == RopeStyle::Interleaved);
+        int("rope_interleaved", usize::from(interleaved));
         for (tensor, place) in [("q", &placements.q), ("out", &placements.out)] {
             int(&format!("{tensor}_stride_s"), place.stride(Axis::Seq));
             int(&format!("{tensor}_stride_h"), place.stride(Axis::Head));
@@ -104,10 +102,9 @@ impl Env {
                 int(&format!("{tensor}_stride_n"), place.stride(Axis::Token));
             }
         }
-        for tensor in ["scores", "probs"] {
-            let row = case.num_heads.saturating_mul(case.capacity);
-            int(&format!("{tensor}_stride_s"), row);
-            int(&format!("{tensor}_stride_h"), case.capacity);
+        for (tensor, place) in [("scores", &placements.scores), ("probs", &placements.probs)] {
+            int(&format!("{tensor}_stride_s"), place.stride(Axis::Seq));
+            int(&format!("{tensor}_stride_h"), place.stride(Axis::Head));
         }
         for (tensor, place) in [("k", &placements.k), ("v", &placements.v)] {
             for letter in "slhndptx".chars() {
@@ -117,7 +114,8 @@ impl Env {
         let mut env = Env { values, dtypes: case.dtypes, wave: case.wave };
         env.set("scale", Value::Float(case.scale.into()));
         env.set("softcap", Value::Float(case.softcap.into()));
-        env.set("eps", Value::Float(DEFAULT_EPS));
+        env.set("eps", Value::Float(case.eps.into()));
+        env.set("rope_base", Value::Float(case.rope.map_or(0.0, |rope| rope.base).into()));
         for (name, value) in &case.params {
             // A tunable never hides a variable: manifests that would are refused at load.
             env.values.entry(name.clone()).or_insert(Value::Int(*value));
@@ -202,7 +200,6 @@ mod tests {
             ("v_stride_s", 144),
             ("v_stride_l", 48),
             ("v_stride_x", 0),
-            ("hidden", 32),
         ];
         for (name, value) in want {
             assert_eq!(env.get(name), Some(Value::Int(value)), "{name}");

@@ -1,8 +1,7 @@
 //! Whether a case lies inside a kernel's `[supports]` and `[layout]`.
 
 use super::manifest::Manifest;
-use super::stage::Pointer;
-use crate::problem::{Axis, Case, DType, Layout, Placement, Storage};
+use crate::problem::{Axis, Case, DType, Layout, Placement, Pointer, Stage, Storage};
 use std::fmt;
 
 /// Why a kernel is not driven with a case. Not a failure: counted as skipped.
@@ -26,19 +25,25 @@ impl Manifest {
     /// # Errors
     /// [`Unsupported`]: the first bound that the case exceeds.
     pub fn supports(&self, case: &Case) -> Result<(), Unsupported> {
-        let s = &self.supports;
+        let (s, stage) = (&self.supports, self.stage);
+        if case.stage != stage {
+            return Err(self.refuse("stage", case.stage, stage));
+        }
         if !s.dtypes.contains(&case.dtypes) {
             return Err(self.refuse("dtype", case.dtypes, join(&s.dtypes)));
         }
-        for (what, range, value) in [
-            ("head_dim", &s.head_dim, case.head_dim),
-            ("group", &s.group, case.num_heads.checked_div(case.num_kv_heads).unwrap_or(0)),
-            ("batch", &s.batch, case.batch()),
+        let group = case.num_heads.checked_div(case.num_kv_heads).unwrap_or(0);
+        let has_heads = stage != Stage::Norm;
+        for (what, has, range, value) in [
+            ("head_dim", has_heads, &s.head_dim, case.head_dim),
+            ("group", has_heads, &s.group, group),
+            ("batch", true, &s.batch, case.batch()),
+            ("hidden", stage.has_hidden(), &s.hidden, case.hidden),
         ]
         .into_iter()
-        .chain(case.seq_lens.iter().map(|n| ("seq_len", &s.seq_len, *n)))
+        .chain(case.seq_lens.iter().map(|n| ("seq_len", stage.has_keys(), &s.seq_len, *n)))
         {
-            if !range.contains(value) {
+            if has && !range.contains(value) {
                 return Err(self.refuse(what, value, range));
             }
         }
@@ -52,7 +57,7 @@ impl Manifest {
             }
             _ => {}
         }
-        if case.is_ragged() && !self.takes(Pointer::SeqLens) {
+        if case.is_ragged() && !self.takes_lengths() {
             let equal = "equal lengths only, since no launch takes seq_lens";
             return Err(self.refuse("seq_lens", join(&case.seq_lens), equal));
         }
@@ -70,8 +75,18 @@ impl Manifest {
                 return Err(self.refuse(what, got, "none"));
             }
         }
+        if let Some(rope) = case.rope.filter(|rope| !s.rope.contains(&rope.style)) {
+            let styles = if s.rope.is_empty() { "none".to_owned() } else { join(&s.rope) };
+            return Err(self.refuse("rope", rope, styles));
+        }
         self.supports_params(case)?;
         self.supports_storage(case)
+    }
+
+    /// Whether the kernel learns each sequence's own length.
+    pub fn takes_lengths(&self) -> bool {
+        let from_pos = self.stage == Stage::Append && self.takes(Pointer::Pos);
+        from_pos || self.takes(Pointer::SeqLens)
     }
 
     fn supports_params(&self, case: &Case) -> Result<(), Unsupported> {
@@ -108,6 +123,9 @@ impl Manifest {
             .map_err(|e| self.refuse("storage", e, "what the case says can be placed"))?;
         for (pointer, storage, place, dtype) in [
             (Pointer::Q, &case.q, &places.q, case.dtypes.q),
+            (Pointer::X, &case.q, &places.q, case.dtypes.q),
+            (Pointer::Scores, &case.scores, &places.scores, DType::F32),
+            (Pointer::Probs, &case.probs, &places.probs, DType::F32),
             (Pointer::K, &case.k, &places.k, case.dtypes.kv),
             (Pointer::V, &case.v, &places.v, case.dtypes.kv),
             (Pointer::Out, &case.out, &places.out, case.dtypes.out),
@@ -147,7 +165,7 @@ impl Manifest {
         for (i, axis) in axes.iter().enumerate() {
             let innermost = i + 1 == axes.len();
             let stride = place.stride(*axis);
-            if (innermost && stride == 1) || extent(place, *axis) <= 1 || aligned(stride) {
+            if (innermost && stride == 1) || place.extents().get(*axis) <= 1 || aligned(stride) {
                 continue;
             }
             let what = format!("{pointer} stride along {}", axis.letter());
@@ -176,25 +194,14 @@ fn join<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn extent(place: &Placement, axis: Axis) -> usize {
-    let e = place.extents();
-    match axis {
-        Axis::Seq => e.batch,
-        Axis::Layer => e.layers,
-        Axis::Head => e.heads,
-        Axis::Token => e.tokens,
-        Axis::Dim => e.dim,
-    }
-}
-
 /// Whether a stride that is moved along differs from the contiguous one. A displaced base is not a
 /// gap: it matters to `align` only.
 fn has_gaps(place: &Placement) -> bool {
     let layout: &Layout = place.layout();
     match Placement::padded(layout, place.extents(), &[], 0) {
-        Ok(tight) => Axis::ALL
-            .into_iter()
-            .any(|a| extent(place, a) > 1 && layout.has(a) && place.stride(a) != tight.stride(a)),
+        Ok(tight) => Axis::ALL.into_iter().any(|a| {
+            place.extents().get(a) > 1 && layout.has(a) && place.stride(a) != tight.stride(a)
+        }),
         Err(_) => true,
     }
 }
@@ -279,7 +286,7 @@ mod tests {
     #[test]
     fn storage_of_tensors_that_the_stage_has_not_is_free() {
         let m = manifest("softmax", "");
-        assert_eq!(m.supports(&case("b=1,hq=1,hkv=1,d=4,n=2,k=NHD+pad3,v=HDN")), Ok(()));
+        assert_eq!(m.supports(&case("stage=softmax,hq=1,hkv=1,d=4,n=2,k=NHD+pad3,v=HDN")), Ok(()));
     }
 
     #[test]

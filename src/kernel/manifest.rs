@@ -6,10 +6,10 @@ use super::env::VARIABLES;
 use super::expr::{Expr, FUNCTIONS};
 use super::numerics::Numerics;
 use super::read::{Document, Item, ManifestError, ManifestProblem, Section};
-use super::stage::{Pointer, Stage};
 use super::supports::{Layouts, Supports};
 use super::template::{TYPE_NAMES, Template};
 use crate::problem::Case;
+use crate::problem::{Pointer, Stage};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -377,9 +377,9 @@ fn read_params(root: &Section, stage: Stage) -> Result<Vec<Param>> {
         }
         params.push(Param { name: name.to_owned(), values });
     }
-    if stage == Stage::Merge && !params.iter().any(|p| p.name == "splits") {
+    if stage.has_splits() && !params.iter().any(|p| p.name == "splits") {
         // The parts' shape is [batch, num_heads, splits, head_dim]: somebody must say how many.
-        let mend = "splits = [1, 2, 8] under [params]: stage `merge` gets so many parts";
+        let mend = "splits = [1, 2, 8] under [params]: that many parts a head";
         return Err(root.missing("params.splits", mend));
     }
     Ok(params)

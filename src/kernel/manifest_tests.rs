@@ -109,6 +109,8 @@ fn the_example_of_the_format_means_what_it_says() {
             window: false,
             softcap: false,
             sinks: false,
+            hidden: Range::default(),
+            rope: Vec::new(),
         }
     );
     assert_eq!(m.numerics, Numerics::default());

@@ -4,7 +4,6 @@
 //! | subject | file |
 //! | --- | --- |
 //! | expressions, and text with expressions in it | `expr`, `template` |
-//! | stages and the tensors that they have | `stage` |
 //! | the manifest, its arguments, `[supports]`, `[numerics]` | `manifest`, `args`, `supports`, `numerics` |
 //! | mistakes with file and line | `read` |
 //! | the variables of a case | `env` |
@@ -21,7 +20,6 @@ mod numerics;
 mod plan;
 mod read;
 mod registry;
-mod stage;
 mod supports;
 mod template;
 
@@ -34,6 +32,5 @@ pub use numerics::{Denormals, Law, Numerics};
 pub use plan::{PlanError, ScratchSize};
 pub use read::{ManifestError, ManifestProblem, TextError};
 pub use registry::{BUILTINS, Builtin, Registry, RegistryError};
-pub use stage::{Pointer, Port, Stage, UnknownName};
 pub use supports::{Layouts, Range, Supports};
 pub use template::{TYPE_NAMES, Template, TemplateError};

@@ -1,11 +1,9 @@
 //! `[numerics]`: what a kernel promises, and so what its error bound may assume.
 
 use super::read::{ManifestError, Section};
-use super::stage::{UnknownName, named};
 use crate::problem::DType;
+use crate::problem::named;
 use std::collections::BTreeSet;
-use std::fmt;
-use std::str::FromStr;
 
 named! {
     /// What a kernel does with subnormal numbers.
@@ -44,6 +42,8 @@ pub struct Numerics {
     pub exp_arg_ulp: f64,
     /// Error of the hyperbolic tangent (soft cap).
     pub tanh_ulp: f64,
+    /// Error of sine, cosine and power (RoPE).
+    pub trig_ulp: f64,
     /// What becomes of subnormal numbers.
     pub denormals: Denormals,
     /// The properties that hold to the bit; the others hold within twice the bound.
@@ -58,6 +58,7 @@ impl Default for Numerics {
             exp_ulp: 2.0,
             exp_arg_ulp: 1.0,
             tanh_ulp: 4.0,
+            trig_ulp: 4.0,
             denormals: Denormals::Keep,
             bitwise: BTreeSet::from([Law::Repeat]),
         }
@@ -72,6 +73,7 @@ impl Numerics {
             "exp_ulp",
             "exp_arg_ulp",
             "tanh_ulp",
+            "trig_ulp",
             "denormals",
             "bitwise",
         ])?;
@@ -93,6 +95,7 @@ impl Numerics {
             ("exp_ulp", &mut numerics.exp_ulp),
             ("exp_arg_ulp", &mut numerics.exp_arg_ulp),
             ("tanh_ulp", &mut numerics.tanh_ulp),
+            ("trig_ulp", &mut numerics.trig_ulp),
         ] {
             if let Some(item) = section.get(name) {
                 *field = item.amount("a number of units, such as 2 or 1.5")?;

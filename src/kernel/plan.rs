@@ -253,8 +253,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Pointer;
-    use crate::problem::Case;
+    use crate::problem::{Case, Pointer};
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
 

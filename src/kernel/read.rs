@@ -1,7 +1,8 @@
 //! Typed reading of a TOML file, where every mistake names the file, the line and the key.
 
-use super::expr::{Expr, ExprError, nearest};
+use super::expr::{Expr, ExprError};
 use super::template::TemplateError;
+use crate::problem::nearest;
 use std::fmt;
 use toml::de::{DeTable, DeValue};
 

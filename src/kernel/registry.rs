@@ -4,9 +4,9 @@
 //! under the hash of their contents, so that compiler messages name a file that can be opened, and
 //! so that they are read by the very code that reads a user's.
 
-use super::expr::nearest;
 use super::manifest::Manifest;
 use super::read::ManifestError;
+use crate::problem::nearest;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::read::{Item, ManifestError, Section};
 use crate::device::ARENA_ALIGN;
-use crate::problem::{Axis, DType, DTypes, Layout};
+use crate::problem::{Axis, DType, DTypes, Layout, RopeStyle};
 use std::fmt;
 
 /// The values that an extent may have: within `min..=max`, a multiple of `multiple_of`, and among
@@ -128,6 +128,10 @@ pub struct Supports {
     pub softcap: bool,
     /// Attention sinks.
     pub sinks: bool,
+    /// Elements of the residual stream.
+    pub hidden: Range,
+    /// RoPE of the appended key; none means without.
+    pub rope: Vec<RopeStyle>,
 }
 
 impl Default for Supports {
@@ -144,6 +148,8 @@ impl Default for Supports {
             window: false,
             softcap: false,
             sinks: false,
+            hidden: Range::default(),
+            rope: Vec::new(),
         }
     }
 }
@@ -162,6 +168,8 @@ impl Supports {
             "window",
             "softcap",
             "sinks",
+            "hidden",
+            "rope",
         ])?;
         let mut supports = Supports::default();
         if let Some(item) = section.get("dtype") {
@@ -171,6 +179,7 @@ impl Supports {
         for (name, least, field) in [
             ("head_dim", 1, &mut supports.head_dim),
             ("group", 1, &mut supports.group),
+            ("hidden", 1, &mut supports.hidden),
             ("seq_len", 0, &mut supports.seq_len),
             ("batch", 1, &mut supports.batch),
         ] {
@@ -198,6 +207,11 @@ impl Supports {
             if let Some(item) = section.get(name) {
                 *field = item.boolean()?;
             }
+        }
+        if let Some(item) = section.get("rope") {
+            let want = "a list such as [\"half\", \"interleaved\"]";
+            let styles = item.filled_list(want)?;
+            supports.rope = styles.iter().map(|i| i.word(want)).collect::<Result<_, _>>()?;
         }
         Ok(supports)
     }
@@ -240,6 +254,9 @@ impl Layouts {
             let mut list: Vec<Layout> = Vec::new();
             for item in item.filled_list("a list such as [\"HND\", \"NHD\"]")? {
                 let layout: Layout = item.word("a layout, such as \"HND\"")?;
+                if !layout.has(Axis::Dim) {
+                    return Err(item.bad(layout, "it has no element axis; add D"));
+                }
                 if !layout.has(Axis::Token) && !layout.is_paged() {
                     let why = "it has no token axis; add N, or P and T for pages";
                     return Err(item.bad(layout, why));

@@ -13,30 +13,35 @@
 //!
 //! `exp`, `log` and `tanh` are the `libm` crate's, so that every machine has the same answer.
 
+/// What a head's scores come from, for its attended keys.
+#[derive(Debug, Clone, Copy)]
+pub enum Scores<'a, T> {
+    /// Queries and keys.
+    Dot {
+        /// `[head_dim]`.
+        q: &'a [T],
+        /// `[keys, head_dim]`, the attended rows only.
+        k: &'a [T],
+        /// Factor on Q·K.
+        scale: f64,
+        /// 0 means none.
+        softcap: f64,
+    },
+    /// Scores as an earlier kernel stored them, `[keys]`.
+    Given(&'a [T]),
+}
+
 /// One query head over its attended keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a, T> {
-    /// `[head_dim]`.
-    pub q: &'a [T],
-    /// `[keys, head_dim]`, the attended rows only.
-    pub k: &'a [T],
+    /// Where the scores come from.
+    pub scores: Scores<'a, T>,
     /// `[keys, head_dim_v]`, the attended rows only.
     pub v: &'a [T],
     /// Elements of a `v` row; says what `v` means where there is no key.
     pub head_dim_v: usize,
-    /// Factor on Q·K.
-    pub scale: f64,
-    /// 0 means none.
-    pub softcap: f64,
     /// The sink's logit.
     pub sink: Option<f64>,
-}
-
-impl<T> Head<'_, T> {
-    /// Attended keys.
-    pub fn keys(&self) -> usize {
-        self.k.len() / self.q.len()
-    }
 }
 
 /// The right answer for one head, with what the error bound needs beside it.
@@ -50,7 +55,8 @@ pub struct Answer {
     pub scores: Vec<f64>,
     /// `p`, `[keys]`.
     pub probs: Vec<f64>,
-    /// `|scale| * sum_d |q_d k_nd|`, `[keys]`: the scale of Q·K's rounding errors.
+    /// `|scale| * sum_d |q_d k_nd|`, `[keys]`: the scale of Q·K's rounding errors; 0 for scores
+    /// that are given.
     pub abs_scores: Vec<f64>,
     /// The largest score, or the sink's logit.
     pub max: f64,
@@ -60,28 +66,44 @@ pub struct Answer {
 
 /// Computes the right answer for one head into `answer`, whose memory is used again.
 pub fn attend<T: Copy + Into<f64>>(head: &Head<'_, T>, answer: &mut Answer) {
+    scores(&head.scores, answer);
+    softmax(head.sink, answer);
+    mix(head.v, head.head_dim_v, answer);
+}
+
+/// The scores of the attended keys.
+pub fn scores<T: Copy + Into<f64>>(from: &Scores<'_, T>, answer: &mut Answer) {
     answer.scores.clear();
     answer.abs_scores.clear();
-    for row in head.k.chunks_exact(head.q.len()) {
-        let (mut dot, mut abs) = (0.0, 0.0);
-        for (q, k) in head.q.iter().zip(row) {
-            let product = (*q).into() * (*k).into();
-            dot += product;
-            abs += product.abs();
+    match from {
+        Scores::Given(scores) => {
+            answer.scores.extend(scores.iter().map(|s| (*s).into()));
+            answer.abs_scores.resize(scores.len(), 0.0);
         }
-        let mut s = head.scale * dot;
-        if head.softcap > 0.0 {
-            s = head.softcap * libm::tanh(s / head.softcap);
+        Scores::Dot { q, k, scale, softcap } => {
+            for row in k.chunks_exact(q.len()) {
+                let (mut dot, mut abs) = (0.0, 0.0);
+                for (q, k) in q.iter().zip(row) {
+                    let product = (*q).into() * (*k).into();
+                    dot += product;
+                    abs += product.abs();
+                }
+                let mut s = scale * dot;
+                if *softcap > 0.0 {
+                    s = softcap * libm::tanh(s / softcap);
+                }
+                answer.scores.push(s);
+                answer.abs_scores.push(scale.abs() * abs);
+            }
         }
-        answer.scores.push(s);
-        answer.abs_scores.push(head.scale.abs() * abs);
     }
+}
 
-    let max = answer.scores.iter().copied().chain(head.sink).fold(f64::NEG_INFINITY, nan_max);
+/// The weights of the scores that are in `answer`, and their log-sum-exp.
+pub fn softmax(sink: Option<f64>, answer: &mut Answer) {
+    let max = answer.scores.iter().copied().chain(sink).fold(f64::NEG_INFINITY, nan_max);
     answer.max = max;
     answer.probs.clear();
-    answer.out.clear();
-    answer.out.resize(head.head_dim_v, 0.0);
     if max == f64::NEG_INFINITY {
         // Nothing is attended.
         answer.denominator = 0.0;
@@ -89,7 +111,7 @@ pub fn attend<T: Copy + Into<f64>>(head: &Head<'_, T>, answer: &mut Answer) {
         answer.probs.resize(answer.scores.len(), 0.0);
         return;
     }
-    let mut denominator = head.sink.map_or(0.0, |sink| libm::exp(sink - max));
+    let mut denominator = sink.map_or(0.0, |sink| libm::exp(sink - max));
     for s in &answer.scores {
         let e = libm::exp(s - max);
         denominator += e;
@@ -100,7 +122,13 @@ pub fn attend<T: Copy + Into<f64>>(head: &Head<'_, T>, answer: &mut Answer) {
     for p in &mut answer.probs {
         *p /= denominator;
     }
-    for (p, row) in answer.probs.iter().zip(head.v.chunks_exact(head.head_dim_v)) {
+}
+
+/// P·V with the weights that are in `answer` and the rows `v`, `[keys, head_dim_v]`.
+pub fn mix<T: Copy + Into<f64>>(v: &[T], head_dim_v: usize, answer: &mut Answer) {
+    answer.out.clear();
+    answer.out.resize(head_dim_v, 0.0);
+    for (p, row) in answer.probs.iter().zip(v.chunks_exact(head_dim_v)) {
         for (o, v) in answer.out.iter_mut().zip(row) {
             *o += p * (*v).into();
         }
@@ -123,7 +151,8 @@ mod tests {
     }
 
     fn head<'a>(q: &'a [f64], k: &'a [f64], v: &'a [f64], dv: usize) -> Head<'a, f64> {
-        Head { q, k, v, head_dim_v: dv, scale: 1.0, softcap: 0.0, sink: None }
+        let scores = Scores::Dot { q, k, scale: 1.0, softcap: 0.0 };
+        Head { scores, v, head_dim_v: dv, sink: None }
     }
 
     #[test]
@@ -164,7 +193,8 @@ mod tests {
     #[test]
     fn softcap_bends_the_scaled_score() {
         // scale 2, q·k = 5: s = 10, capped at 10 * tanh(1).
-        let a = run(&Head { scale: 2.0, softcap: 10.0, ..head(&[5.0], &[1.0], &[1.0], 1) });
+        let scores = Scores::Dot { q: &[5.0], k: &[1.0], scale: 2.0, softcap: 10.0 };
+        let a = run(&Head { scores, v: &[1.0], head_dim_v: 1, sink: None });
         assert!((a.lse - 10.0 * 0.761_594_155_955_764_9).abs() < 1e-14, "{}", a.lse);
     }
 

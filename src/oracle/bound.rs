@@ -29,13 +29,18 @@
 //! constant, and the product with it). m and lse are converted alike, m into those units and lse
 //! out of them, and there no difference cancels: `(c - 1) u (|m| + |lse|)`.
 //!
+//! Stages alone. Scores have `ds`. Weights have `dp` with `ds = 0`, and `2u p_n` more: the division,
+//! or the product with a rounded reciprocal (in `do` it is the `2u |o_d|`). P·V with P given has
+//! `(g(|A|) + u) sum_n |p_n v_nd| + u_out |o_d|`. A merge is softmax and P·V with one part for a key
+//! and its lse for the score, which is given: `ds = 0`.
+//!
 //! Underflow of weights. P may be narrowed, or underflow, before it is divided by l or after. An
 //! absolute error `e` of a weight relative to the largest is `e / l` in the output; of a normalised
 //! weight it is `e` itself, which is more, as `l >= 1` (the largest weight is 1). So a narrowed P
 //! has `e |v|` with `e` half the type's least subnormal, whichever way it is stored, and a weight
 //! of the accumulator's type, which can underflow in both places, `(1 + 1 / l) eta |v|`.
 
-use super::attention::{Answer, Head};
+use super::attention::{Answer, Head, Scores};
 use crate::problem::DType;
 
 /// `lambda` of the probabilistic bound: a false alarm at one element in 10^9.
@@ -56,6 +61,8 @@ pub struct Arithmetic {
     pub exp_arg_ulp: f64,
     /// Relative error of the hyperbolic tangent, in units of `u`.
     pub tanh_ulp: f64,
+    /// Error of sine, cosine and power, in units of `u`, relative to 1 or to the power.
+    pub trig_ulp: f64,
     /// Whether subnormal numbers are flushed to zero.
     pub flushes: bool,
 }
@@ -70,6 +77,7 @@ impl Arithmetic {
             exp_ulp: 2.0,
             exp_arg_ulp: 1.0,
             tanh_ulp: 4.0,
+            trig_ulp: 4.0,
             flushes: false,
         }
     }
@@ -90,12 +98,13 @@ impl Arithmetic {
     }
 
     /// The largest error of one operation whose result underflows.
-    fn underflow(&self) -> f64 {
+    pub(super) fn underflow(&self) -> f64 {
         if self.flushes { self.accumulate.min_normal() } else { self.accumulate.min_subnormal() }
     }
 }
 
-fn narrower(stored: DType, computed: DType) -> f64 {
+/// The roundoff of storing in a type, where that is narrower than what is computed in; otherwise 0.
+pub(super) fn narrower(stored: DType, computed: DType) -> f64 {
     let u = stored.unit_roundoff();
     if u > computed.unit_roundoff() { u } else { 0.0 }
 }
@@ -145,50 +154,71 @@ pub fn growth(n: usize, u: f64, leaning: bool) -> f64 {
     if leaning { n * u } else { n.min(LAMBDA * n.sqrt()) * u }
 }
 
-/// Whether terms repeat so much that rounding errors may all lean one way: an eighth of the scores
-/// equal the largest or one of the four before, or an eighth of the V rows equal one of the four
-/// rows before.
-fn leans<T: Copy + PartialEq>(head: &Head<'_, T>, answer: &Answer) -> bool {
-    let keys = answer.scores.len();
-    let many = |count: usize| count * 8 > keys && count > 3;
-    let s = &answer.scores;
-    let at_max = s.iter().filter(|s| **s == answer.max).count();
-    if many(at_max) {
-        return true;
-    }
-    // Repeats with a period of up to four keys count too.
-    let row = |n: usize| &head.v[n * head.head_dim_v..][..head.head_dim_v];
-    (1..=4).any(|lag| {
-        many((lag..keys).filter(|n| s[*n] == s[n - lag]).count())
-            || many((lag..keys).filter(|n| row(*n) == row(n - lag)).count())
-    })
+/// Whether numbers repeat so much that rounding errors of their sum may all lean one way: an eighth
+/// of them equal the largest, or one of the four before.
+pub fn repeats(x: &[f64]) -> bool {
+    let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    many(x.iter().filter(|x| **x == largest).count(), x.len())
+        || (1..=4).any(|lag| many((lag..x.len()).filter(|n| x[*n] == x[n - lag]).count(), x.len()))
+}
+
+/// Whether an eighth of the rows of V equal one of the four rows before.
+fn rows_repeat<T: PartialEq>(v: &[T], dim: usize) -> bool {
+    let rows = v.len() / dim.max(1);
+    let row = |n: usize| &v[n * dim..][..dim];
+    (1..=4).any(|lag| many((lag..rows).filter(|n| row(*n) == row(n - lag)).count(), rows))
+}
+
+fn many(count: usize, of: usize) -> bool {
+    count * 8 > of && count > 3
 }
 
 impl Shared {
     fn new<T: Copy + PartialEq>(head: &Head<'_, T>, answer: &Answer, a: &Arithmetic) -> Self {
+        let leaning = repeats(&answer.scores) || rows_repeat(head.v, head.head_dim_v);
+        Shared::of(&head.scores, head.sink.is_some(), leaning, answer, a)
+    }
+
+    /// The quantities where V has no part in it.
+    fn of<T>(
+        scores: &Scores<'_, T>,
+        has_sink: bool,
+        leaning: bool,
+        answer: &Answer,
+        a: &Arithmetic,
+    ) -> Self {
         let u = a.u();
-        let keys = answer.scores.len() + usize::from(head.sink.is_some());
-        let head_dim = head.q.len();
+        let terms = answer.scores.len() + usize::from(has_sink);
         let eta = a.underflow();
         let inv_l = if answer.denominator > 0.0 { 1.0 / answer.denominator } else { 0.0 };
+        let (ds_rel, tanh_rel, ds_min) = match scores {
+            Scores::Given(_) => (0.0, 0.0, 0.0),
+            Scores::Dot { q, scale, softcap, .. } => (
+                growth(q.len(), u, false) + 2.0 * u,
+                if *softcap > 0.0 { (a.tanh_ulp + 3.0) * u } else { 0.0 },
+                (q.len() as f64 * scale.abs() + 1.0) * eta,
+            ),
+        };
         let mut shared = Shared {
-            ds_rel: growth(head_dim, u, false) + 2.0 * u,
-            tanh_rel: if head.softcap > 0.0 { (a.tanh_ulp + 3.0) * u } else { 0.0 },
-            ds_min: (head_dim as f64 * head.scale.abs() + 1.0) * eta,
+            ds_rel,
+            tanh_rel,
+            ds_min,
             ds_mean: 0.0,
-            g: growth(keys, u, leans(head, answer)),
+            g: growth(terms, u, leaning),
             u,
             eta,
             weight_eta: (1.0 + inv_l) * eta,
             probs_eta: if a.u_probs() > 0.0 { a.probs.min_subnormal() / 2.0 } else { 0.0 },
         };
         shared.ds_mean =
-            (0..answer.scores.len()).map(|n| answer.probs[n] * shared.ds(answer, n)).sum();
+            (0..answer.probs.len()).map(|n| answer.probs[n] * shared.ds(answer, n)).sum();
         shared
     }
 
     fn ds(&self, answer: &Answer, n: usize) -> f64 {
-        self.ds_rel * answer.abs_scores[n] + self.tanh_rel * answer.scores[n].abs() + self.ds_min
+        // why: a given score may be -inf, and 0 times infinity is no error.
+        let bent = if self.tanh_rel > 0.0 { self.tanh_rel * answer.scores[n].abs() } else { 0.0 };
+        self.ds_rel * answer.abs_scores[n] + bent + self.ds_min
     }
 
     /// `E_n`: what the errors of all scores do to the logarithm of weight n.
@@ -204,6 +234,26 @@ impl Shared {
         } else {
             (2.0 * a.exp_ulp + a.exp_arg_ulp * distance) * self.u
         }
+    }
+
+    /// `dlse`.
+    fn lse(&self, answer: &Answer, has_sink: bool, a: &Arithmetic) -> f64 {
+        let (keys, u) = (answer.scores.len(), self.u);
+        if keys == 0 && !has_sink {
+            return 0.0;
+        }
+        let farthest = (0..keys).map(|n| self.exp_error(answer, n, a)).fold(0.0, f64::max);
+        let log_l =
+            if answer.denominator > 0.0 { libm::log(answer.denominator).abs() } else { 0.0 };
+        self.ds_mean
+            + self.g
+            + farthest
+            + u * (answer.max.abs() + 2.0 * log_l.max(1.0))
+            // why: the units of log 2 that the scores are kept in.
+            + (a.exp_arg_ulp - 1.0).max(0.0) * u * (answer.max.abs() + answer.lse.abs())
+            // lse is stored in f32 whatever the output's type.
+            + narrower(DType::F32, a.accumulate) * answer.lse.abs()
+            + self.eta * 2.0
     }
 
     /// What underflows: each weight (per `|v|`), each product, and the result in both types.
@@ -241,21 +291,58 @@ pub fn bound<T: Copy + PartialEq + Into<f64>>(
     for (b, o) in bound.out.iter_mut().zip(&answer.out) {
         *b += (2.0 * u + a.u_out()) * o.abs() + shared.underflow(0.0, keys, a);
     }
-    let farthest = (0..keys).map(|n| shared.exp_error(answer, n, a)).fold(0.0, f64::max);
-    let log_l = if answer.denominator > 0.0 { libm::log(answer.denominator).abs() } else { 0.0 };
-    bound.lse = if keys == 0 && head.sink.is_none() {
-        0.0
-    } else {
-        shared.ds_mean
-            + g
-            + farthest
-            + u * (answer.max.abs() + 2.0 * log_l.max(1.0))
-            // why: the units of log 2 that the scores are kept in.
-            + (a.exp_arg_ulp - 1.0).max(0.0) * u * (answer.max.abs() + answer.lse.abs())
-            // lse is stored in f32 whatever the output's type.
-            + narrower(DType::F32, a.accumulate) * answer.lse.abs()
-            + shared.eta * 2.0
-    };
+    bound.lse = shared.lse(answer, head.sink.is_some(), a);
+}
+
+/// The bound of scores alone, `[keys]`: `ds`, with the rounding to f32 in which they are stored.
+pub fn bound_scores<T>(from: &Scores<'_, T>, answer: &Answer, a: &Arithmetic, ds: &mut Vec<f64>) {
+    let shared = Shared::of(from, false, false, answer, a);
+    let u_scores = narrower(DType::F32, a.accumulate);
+    ds.clear();
+    ds.extend(
+        answer
+            .scores
+            .iter()
+            .enumerate()
+            .map(|(n, s)| shared.ds(answer, n) + u_scores * s.abs() + DType::F32.min_subnormal()),
+    );
+}
+
+/// The bound of weights alone, `[keys]`, and of their log-sum-exp.
+pub fn bound_softmax(has_sink: bool, answer: &Answer, a: &Arithmetic, dp: &mut Vec<f64>) -> f64 {
+    let given = Scores::<f64>::Given(&[]);
+    let shared = Shared::of(&given, has_sink, repeats(&answer.scores), answer, a);
+    dp.clear();
+    dp.extend(answer.probs.iter().enumerate().map(|(n, p)| {
+        p * (shared.g + shared.exp_error(answer, n, a) + 2.0 * shared.u)
+            + shared.weight_eta
+            + DType::F32.min_subnormal()
+    }));
+    shared.lse(answer, has_sink, a)
+}
+
+/// The bound of P·V with P given, `[head_dim_v]`.
+pub fn bound_pv<T: Copy + PartialEq + Into<f64>>(
+    v: &[T],
+    head_dim_v: usize,
+    answer: &Answer,
+    a: &Arithmetic,
+    out: &mut Vec<f64>,
+) {
+    let keys = answer.probs.len();
+    let (u, eta) = (a.u(), a.underflow());
+    let leaning = repeats(&answer.probs) || rows_repeat(v, head_dim_v);
+    let factor = growth(keys, u, leaning) + u;
+    out.clear();
+    out.resize(head_dim_v, 0.0);
+    for (p, row) in answer.probs.iter().zip(v.chunks_exact(head_dim_v)) {
+        for (b, v) in out.iter_mut().zip(row) {
+            *b += factor * p.abs() * (*v).into().abs();
+        }
+    }
+    for (b, o) in out.iter_mut().zip(&answer.out) {
+        *b += a.u_out() * o.abs() + eta * (keys as f64 + 2.0) + a.out.min_subnormal() / 2.0;
+    }
 }
 
 /// The terms of the bound at element `d`, largest cause first; they add up to [`Bound::out`].
@@ -329,7 +416,8 @@ mod tests {
                     ..Arithmetic::single(DType::BF16)
                 },
             ] {
-                let head = Head { q: &q, k: &k, v: &v, head_dim_v: 4, scale, softcap, sink };
+                let scores = Scores::Dot { q: &q, k: &k, scale, softcap };
+                let head = Head { scores, v: &v, head_dim_v: 4, sink };
                 let (mut answer, mut b) = (Answer::default(), Bound::default());
                 attend(&head, &mut answer);
                 bound(&head, &answer, &arithmetic, &mut b);
@@ -345,15 +433,8 @@ mod tests {
     #[test]
     fn one_key_in_f32_by_hand() {
         // p = 1, m = s: E = 2 ds; ds = (g(1) + 2u) |s| + tiny; g(1) = u.
-        let head = Head {
-            q: &[0.5f32],
-            k: &[2.0],
-            v: &[3.0],
-            head_dim_v: 1,
-            scale: 1.0,
-            softcap: 0.0,
-            sink: None,
-        };
+        let scores = Scores::Dot { q: &[0.5f32], k: &[2.0], scale: 1.0, softcap: 0.0 };
+        let head = Head { scores, v: &[3.0], head_dim_v: 1, sink: None };
         let (mut answer, mut b) = (Answer::default(), Bound::default());
         attend(&head, &mut answer);
         bound(&head, &answer, &Arithmetic::single(DType::F32), &mut b);
@@ -364,24 +445,11 @@ mod tests {
 
     #[test]
     fn repeated_terms_get_the_worst_case_growth() {
-        let k = vec![1.0f32; 1024];
         let v: Vec<f32> = (0..1024).map(|i| i as f32).collect();
-        let head = Head {
-            q: &[1.0f32],
-            k: &k,
-            v: &v,
-            head_dim_v: 1,
-            scale: 1.0,
-            softcap: 0.0,
-            sink: None,
-        };
-        let mut answer = Answer::default();
-        attend(&head, &mut answer);
-        assert!(leans(&head, &answer));
-        let k: Vec<f32> = (0..1024).map(|i| (i * 37 % 1024) as f32 / 64.0).collect();
-        let varied = Head { k: &k, ..head };
-        attend(&varied, &mut answer);
-        assert!(!leans(&varied, &answer));
+        let same = vec![1.0f64; 1024];
+        let varied: Vec<f64> = (0..1024).map(|i| f64::from(i * 37 % 1024) / 64.0).collect();
+        assert!(repeats(&same) && !repeats(&varied));
+        assert!(!rows_repeat(&v, 1) && rows_repeat(&v[..1].repeat(9), 1));
         assert_eq!(growth(1024, 1.0, true), 1024.0);
         assert_eq!(growth(1024, 1.0, false), LAMBDA * 32.0);
         assert_eq!(growth(9, 1.0, false), 9.0);

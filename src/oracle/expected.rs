@@ -1,24 +1,32 @@
-//! What a case's outputs must be: the oracle and the bound over every sequence and head, and the
-//! vacuity gate that checks the check.
+//! What a case's outputs must be: the oracle and the bound over every sequence, head and query, for
+//! every stage, and the vacuity gate that checks the check.
 
-use super::attention::{Answer, Head, attend};
-use super::bound::{Arithmetic, Bound, Term, bound, explain};
+use super::attention::{Answer, Head, Scores, attend, mix, scores, softmax};
+use super::bound::{
+    Arithmetic, Bound, Term, bound, bound_pv, bound_scores, bound_softmax, explain,
+};
+use super::linear::{norm, project};
+use super::rope::rotate;
 use crate::data::inputs::Inputs;
-use crate::problem::Case;
+use crate::problem::{Case, DType, Pointer, Stage};
+
+/// What one output must be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Right {
+    /// The right values, in the order of [`Case::runs`].
+    pub want: Vec<f64>,
+    /// The bound of each. A bound of 0 asks for the very bits.
+    pub bound: Vec<f64>,
+}
 
 /// Right values and their bounds for a whole case.
 #[derive(Debug, Clone, Default)]
 pub struct Expected {
-    /// `[batch, num_heads, head_dim_v]`.
-    pub out: Vec<f64>,
-    /// `do`, the same shape.
-    pub out_bound: Vec<f64>,
-    /// `[batch, num_heads]`, base e.
-    pub lse: Vec<f64>,
-    /// `dlse`, the same shape.
-    pub lse_bound: Vec<f64>,
-    /// The gate's probes.
-    pub probes: [Probe; 4],
+    /// Each output of the stage, the main one first. Stage `split` has `out` and `lse`: what its
+    /// parts come to when they are put together.
+    pub outputs: Vec<(Pointer, Right)>,
+    /// The gate's probes, by what they are.
+    pub probes: Vec<(&'static str, Probe)>,
 }
 
 /// A wrong output that the check must be able to see on this case.
@@ -29,10 +37,6 @@ pub struct Probe {
     /// Its largest error over the bound.
     pub ratio: f64,
 }
-
-/// The probes in the order of [`Expected::probes`].
-pub const PROBES: [&str; 4] =
-    ["an all-zero output", "the mean of V", "one key dropped", "the neighbouring head's output"];
 
 impl Probe {
     /// Relative differences below this are the oracle's own f64 rounding (a few thousand sums).
@@ -59,55 +63,285 @@ impl Probe {
     }
 }
 
-/// The oracle's view of one head of a case.
-pub fn head_of<'a>(case: &Case, inputs: &'a Inputs, s: usize, h: usize) -> Head<'a, f32> {
-    let (g, keys) = (h / case.group(), case.attended(s));
+const ZEROS: &str = "an all-zero output";
+const MEAN: &str = "the mean of V";
+const DROPPED: &str = "one key dropped";
+const NEIGHBOUR: &str = "the neighbouring head's output";
+
+/// The oracle's view of query `t` of one head of a case; of one head's parts in stage `merge`.
+///
+/// # Panics
+/// In stages that have no P·V of scores.
+pub fn head_of<'a>(case: &Case, inputs: &'a Inputs, s: usize, h: usize, t: usize) -> Head<'a, f32> {
+    if case.stage == Stage::Merge {
+        return Head {
+            scores: Scores::Given(inputs.of(Pointer::PartialLse).all(s, h)),
+            v: inputs.of(Pointer::PartialOut).all(s, h),
+            head_dim_v: case.head_dim_v,
+            sink: None,
+        };
+    }
+    let (g, keys) = (h / case.group(), case.attended_by(s, t));
     Head {
-        q: inputs.query(case, s, h),
-        k: inputs.k.rows(s, g, keys.clone()),
-        v: inputs.v.rows(s, g, keys),
+        scores: dot_of(case, inputs, s, h, t),
+        v: inputs.v().rows(s, g, keys),
         head_dim_v: case.head_dim_v,
-        scale: case.scale as f64,
-        softcap: case.softcap as f64,
-        sink: inputs.sinks.as_ref().map(|sinks| sinks[h] as f64),
+        sink: inputs.sink(h),
+    }
+}
+
+/// What the scores of query `t` of a head come from.
+fn dot_of<'a>(case: &Case, inputs: &'a Inputs, s: usize, h: usize, t: usize) -> Scores<'a, f32> {
+    Scores::Dot {
+        q: inputs.q().rows(s, h, t..t + 1),
+        k: inputs.k().rows(s, h / case.group(), case.attended_by(s, t)),
+        scale: f64::from(case.scale),
+        softcap: f64::from(case.softcap),
     }
 }
 
 impl Expected {
     /// Evaluates the oracle, the bound and the gate.
     pub fn new(case: &Case, inputs: &Inputs, arithmetic: &Arithmetic) -> Expected {
-        let mut expected = Expected::default();
-        let (mut answer, mut limits) = (Answer::default(), Bound::default());
-        for s in 0..case.batch() {
-            for h in 0..case.num_heads {
-                let head = head_of(case, inputs, s, h);
-                attend(&head, &mut answer);
-                bound(&head, &answer, arithmetic, &mut limits);
-                expected.out.extend_from_slice(&answer.out);
-                expected.out_bound.extend_from_slice(&limits.out);
-                expected.lse.push(answer.lse);
-                expected.lse_bound.push(limits.lse);
-                expected.probe_head(&head, &answer, &limits);
+        match case.stage {
+            Stage::Scores => expect_scores(case, inputs, arithmetic),
+            Stage::Softmax => expect_softmax(case, inputs, arithmetic),
+            Stage::Pv => expect_pv(case, inputs, arithmetic),
+            Stage::Decode | Stage::Split | Stage::Prefill | Stage::Merge => {
+                expect_attention(case, inputs, arithmetic)
             }
+            Stage::Append => expect_append(case, inputs, arithmetic),
+            Stage::HeadCombine => expect_projection(case, inputs, arithmetic),
+            Stage::Norm => expect_norm(case, inputs, arithmetic),
         }
-        expected.probe_neighbours(case);
-        expected
     }
 
-    /// Zeros, the mean of V, and one key dropped; each only until it has been seen once.
-    fn probe_head(&mut self, head: &Head<'_, f32>, answer: &Answer, limits: &Bound) {
-        let [zeros, mean, dropped, _] = &mut self.probes;
+    /// What an output must be, if the stage has it.
+    pub fn of(&self, pointer: Pointer) -> Option<&Right> {
+        self.outputs.iter().find(|(p, _)| *p == pointer).map(|(_, right)| right)
+    }
+
+    /// The probe that the check would miss on this case, if there is one.
+    pub fn vacuous(&self) -> Option<&'static str> {
+        self.probes.iter().find(|(_, probe)| probe.is_missed()).map(|(what, _)| *what)
+    }
+}
+
+/// Whole attention, and the merge of parts, which is the same with scores that are given.
+fn expect_attention(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
+    let (mut answer, mut limits) = (Answer::default(), Bound::default());
+    let (mut out, mut lse, mut gate) = (Right::default(), Right::default(), Gate::default());
+    // The parts of a split are f32, and it is their sum that is judged.
+    let a = &Arithmetic { out: if case.stage == Stage::Split { DType::F32 } else { a.out }, ..*a };
+    for s in 0..case.batch() {
+        for h in 0..case.num_heads {
+            for t in 0..case.queries(s) {
+                let head = head_of(case, inputs, s, h, t);
+                attend(&head, &mut answer);
+                bound(&head, &answer, a, &mut limits);
+                out.want.extend_from_slice(&answer.out);
+                out.bound.extend_from_slice(&limits.out);
+                lse.want.push(answer.lse);
+                lse.bound.push(limits.lse);
+                gate.see_head(&head, &answer, &limits.out, true);
+            }
+        }
+    }
+    let rows: Vec<usize> = (0..case.batch()).map(|s| case.queries(s) * case.head_dim_v).collect();
+    gate.see_neighbours(case.num_heads, &rows, &out);
+    let mut outputs = vec![(Pointer::Out, out)];
+    if case.stage != Stage::Prefill {
+        outputs.push((Pointer::Lse, lse));
+    }
+    Expected { outputs, probes: gate.probes() }
+}
+
+fn expect_scores(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
+    let (mut answer, mut ds) = (Answer::default(), Vec::new());
+    let mut right = Right::default();
+    let (mut zeros, mut next) = (Probe::default(), Probe::default());
+    for s in 0..case.batch() {
+        for h in 0..case.num_heads {
+            let from = dot_of(case, inputs, s, h, 0);
+            scores(&from, &mut answer);
+            bound_scores(&from, &answer, a, &mut ds);
+            zeros.see(std::iter::repeat(0.0), &answer.scores, &ds);
+            let shifted = answer.scores.iter().cycle().skip(1).copied();
+            next.see(shifted, &answer.scores, &ds);
+            right.want.extend_from_slice(&answer.scores);
+            right.bound.extend_from_slice(&ds);
+        }
+    }
+    let mut gate = Gate::default();
+    let rows: Vec<usize> = (0..case.batch()).map(|s| case.attended(s).len()).collect();
+    gate.see_neighbours(case.num_heads, &rows, &right);
+    let probes = vec![(ZEROS, zeros), ("the next key's score", next), (NEIGHBOUR, gate.neighbour)];
+    Expected { outputs: vec![(Pointer::Scores, right)], probes }
+}
+
+fn expect_softmax(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
+    let (mut answer, mut dp) = (Answer::default(), Vec::new());
+    let (mut right, mut lse) = (Right::default(), Right::default());
+    let (mut zeros, mut uniform) = (Probe::default(), Probe::default());
+    for s in 0..case.batch() {
+        for h in 0..case.num_heads {
+            let given = inputs.of(Pointer::Scores).rows(s, h, case.attended(s));
+            scores(&Scores::Given(given), &mut answer);
+            softmax(inputs.sink(h), &mut answer);
+            let dlse = bound_softmax(inputs.sink(h).is_some(), &answer, a, &mut dp);
+            zeros.see(std::iter::repeat(0.0), &answer.probs, &dp);
+            let mean = answer.probs.iter().sum::<f64>() / answer.probs.len().max(1) as f64;
+            uniform.see(std::iter::repeat(mean), &answer.probs, &dp);
+            right.want.extend_from_slice(&answer.probs);
+            right.bound.extend_from_slice(&dp);
+            lse.want.push(answer.lse);
+            lse.bound.push(dlse);
+        }
+    }
+    let mut gate = Gate::default();
+    let rows: Vec<usize> = (0..case.batch()).map(|s| case.attended(s).len()).collect();
+    gate.see_neighbours(case.num_heads, &rows, &right);
+    let probes = vec![(ZEROS, zeros), ("uniform weights", uniform), (NEIGHBOUR, gate.neighbour)];
+    Expected { outputs: vec![(Pointer::Probs, right), (Pointer::Lse, lse)], probes }
+}
+
+fn expect_pv(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
+    let (mut answer, mut limits) = (Answer::default(), Vec::new());
+    let (mut out, mut gate) = (Right::default(), Gate::default());
+    for s in 0..case.batch() {
+        for h in 0..case.num_heads {
+            let keys = case.attended(s);
+            let given = inputs.of(Pointer::Probs).rows(s, h, keys.clone());
+            let v = inputs.v().rows(s, h / case.group(), keys);
+            answer.probs.clear();
+            answer.probs.extend(given.iter().map(|p| f64::from(*p)));
+            mix(v, case.head_dim_v, &mut answer);
+            bound_pv(v, case.head_dim_v, &answer, a, &mut limits);
+            let scores = Scores::Given(given);
+            let head = Head { scores, v, head_dim_v: case.head_dim_v, sink: None };
+            gate.see_head(&head, &answer, &limits, false);
+            out.want.extend_from_slice(&answer.out);
+            out.bound.extend_from_slice(&limits);
+        }
+    }
+    gate.see_neighbours(case.num_heads, &vec![case.head_dim_v; case.batch()], &out);
+    Expected { outputs: vec![(Pointer::Out, out)], probes: gate.probes() }
+}
+
+/// The new rows, to the bit; a rotated key within its bound.
+fn expect_append(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
+    let kv = case.dtypes.kv;
+    let mut outputs = Vec::new();
+    for (new, cache) in [(Pointer::NewK, Pointer::K), (Pointer::NewV, Pointer::V)] {
+        let mut right = Right::default();
+        for s in 0..case.batch() {
+            for g in 0..case.num_kv_heads {
+                let row = inputs.of(new).all(s, g);
+                match case.rope.filter(|_| new == Pointer::NewK) {
+                    Some(rope) => {
+                        let Right { want, bound } = &mut right;
+                        rotate(&rope, case.pos(s), row, a, kv, want, bound);
+                    }
+                    None => right.want.extend(row.iter().map(|x| kv.round(f64::from(*x)))),
+                }
+            }
+        }
+        right.bound.resize(right.want.len(), 0.0);
+        outputs.push((cache, right));
+    }
+    // Whatever is not the row itself differs from it by more than nothing.
+    Expected { outputs, probes: Vec::new() }
+}
+
+fn expect_projection(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
+    let (x, w) = (inputs.of(Pointer::X), inputs.of(Pointer::WO));
+    let terms = case.num_heads * case.head_dim;
+    let (mut right, mut work) = (Right::default(), Vec::new());
+    let (mut zeros, mut next, mut headless) =
+        (Probe::default(), Probe::default(), Probe::default());
+    let row = |j: usize| &w.data.values[j * terms..][..terms];
+    let mut others = Vec::new();
+    for s in 0..case.batch() {
+        // The heads of a sequence lie one after the other: that is the concatenation.
+        let x = &x.data.values[x.range(s, 0).start..][..terms];
+        let first = right.want.len();
+        others.clear();
+        for j in 0..case.hidden {
+            let (sum, bound) = project(x, row(j), a, &mut work);
+            others.push(sum - work[..case.head_dim].iter().sum::<f64>());
+            right.want.push(sum);
+            right.bound.push(bound);
+        }
+        let (want, bound) = (&right.want[first..], &right.bound[first..]);
+        zeros.see(std::iter::repeat(0.0), want, bound);
+        next.see(want.iter().cycle().skip(1).copied(), want, bound);
+        headless.see(others.iter().copied(), want, bound);
+    }
+    let probes =
+        vec![(ZEROS, zeros), ("the next row of w_o", next), ("the first head left out", headless)];
+    Expected { outputs: vec![(Pointer::Out, right)], probes }
+}
+
+fn expect_norm(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
+    let (mut out, mut residual) = (Right::default(), Right::default());
+    let weight = inputs.of(Pointer::Weight).all(0, 0);
+    let (mut zeros, mut alone, mut plain) = (Probe::default(), Probe::default(), Probe::default());
+    for s in 0..case.batch() {
+        let (r, x) = (inputs.of(Pointer::Residual).all(s, 0), inputs.of(Pointer::X).all(s, 0));
+        let row = norm(r, x, weight, f64::from(case.eps), a, case.dtypes.q);
+        zeros.see(std::iter::repeat(0.0), &row.out, &row.out_bound);
+        let unscaled = row.residual.iter().zip(weight).map(|(r, w)| r * f64::from(*w));
+        plain.see(unscaled, &row.out, &row.out_bound);
+        alone.see(x.iter().map(|x| f64::from(*x)), &row.residual, &row.residual_bound);
+        out.want.extend(row.out);
+        out.bound.extend(row.out_bound);
+        residual.want.extend(row.residual);
+        residual.bound.extend(row.residual_bound);
+    }
+    let probes =
+        vec![(ZEROS, zeros), ("the residual left out", alone), ("no normalisation", plain)];
+    Expected { outputs: vec![(Pointer::Out, out), (Pointer::Residual, residual)], probes }
+}
+
+/// The probes of stages that have a P·V; each is looked at only until it has been seen once.
+#[derive(Debug, Default)]
+struct Gate {
+    zeros: Probe,
+    mean: Probe,
+    dropped: Probe,
+    neighbour: Probe,
+}
+
+impl Gate {
+    fn probes(self) -> Vec<(&'static str, Probe)> {
+        vec![
+            (ZEROS, self.zeros),
+            (MEAN, self.mean),
+            (DROPPED, self.dropped),
+            (NEIGHBOUR, self.neighbour),
+        ]
+    }
+
+    /// Zeros, the mean of V, and one key dropped. `renormalises` says whether the weights of the
+    /// other keys would take the dropped one's mass.
+    fn see_head(
+        &mut self,
+        head: &Head<'_, f32>,
+        answer: &Answer,
+        limits: &[f64],
+        renormalises: bool,
+    ) {
         let dv = head.head_dim_v;
         let rows = || head.v.chunks_exact(dv);
         let keys = answer.probs.len();
-        if !zeros.is_seen() {
-            zeros.see(std::iter::repeat(0.0), &answer.out, &limits.out);
+        if !self.zeros.is_seen() {
+            self.zeros.see(std::iter::repeat(0.0), &answer.out, limits);
         }
-        if !mean.is_seen() && keys > 0 {
+        if !self.mean.is_seen() && keys > 0 {
             let column = |d: usize| rows().map(|row| row[d] as f64).sum::<f64>() / keys as f64;
-            mean.see((0..dv).map(column), &answer.out, &limits.out);
+            self.mean.see((0..dv).map(column), &answer.out, limits);
         }
-        if !dropped.is_seen() && keys > 0 {
+        if !self.dropped.is_seen() && keys > 0 {
             // The key whose absence moves the output most.
             let effect = |n: usize| {
                 let row = &head.v[n * dv..][..dv];
@@ -116,43 +350,45 @@ impl Expected {
             };
             let n = (0..keys).max_by(|a, b| effect(*a).total_cmp(&effect(*b))).expect("keys");
             let others = || (0..keys).filter(|j| *j != n);
-            let mass: f64 = others().map(|j| answer.probs[j]).sum();
+            let mass: f64 =
+                if renormalises { others().map(|j| answer.probs[j]).sum() } else { 1.0 };
             let without = |d: usize| {
                 let sum: f64 = others().map(|j| answer.probs[j] * head.v[j * dv + d] as f64).sum();
                 if mass > 0.0 { sum / mass } else { 0.0 }
             };
-            dropped.see((0..dv).map(without), &answer.out, &limits.out);
+            self.dropped.see((0..dv).map(without), &answer.out, limits);
         }
     }
 
-    fn probe_neighbours(&mut self, case: &Case) {
-        let (heads, dv) = (case.num_heads, case.head_dim_v);
-        let row = |i: usize| i * dv..(i + 1) * dv;
-        for i in 0..case.batch() * heads {
-            let next = i / heads * heads + (i % heads + 1) % heads;
-            if self.probes[3].is_seen() {
-                return;
+    /// The output of the next head of the same sequence; `rows` are the elements that a head of
+    /// each sequence has.
+    fn see_neighbours(&mut self, heads: usize, rows: &[usize], right: &Right) {
+        let mut first = 0;
+        for size in rows {
+            let row = |h: usize| first + h * size..first + (h + 1) * size;
+            for h in 0..heads {
+                if self.neighbour.is_seen() {
+                    return;
+                }
+                let wrong = right.want[row((h + 1) % heads)].iter().copied();
+                self.neighbour.see(wrong, &right.want[row(h)], &right.bound[row(h)]);
             }
-            let wrong = self.out[row(next)].iter().copied();
-            self.probes[3].see(wrong, &self.out[row(i)], &self.out_bound[row(i)]);
+            first += heads * size;
         }
-    }
-
-    /// The probe that the check would miss on this case, if there is one.
-    pub fn vacuous(&self) -> Option<&'static str> {
-        let missed = self.probes.iter().position(Probe::is_missed)?;
-        Some(PROBES[missed])
     }
 }
 
 /// The terms of the bound at element (s, h, d) of a case; with the answer's value and the bound.
+///
+/// # Panics
+/// In stages that have no P·V of scores.
 pub fn explain_element(
     case: &Case,
     inputs: &Inputs,
     arithmetic: &Arithmetic,
     (s, h, d): (usize, usize, usize),
 ) -> (f64, f64, Vec<Term>) {
-    let head = head_of(case, inputs, s, h);
+    let head = head_of(case, inputs, s, h, 0);
     let (mut answer, mut limits) = (Answer::default(), Bound::default());
     attend(&head, &mut answer);
     bound(&head, &answer, arithmetic, &mut limits);
@@ -162,7 +398,7 @@ pub fn explain_element(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::regimes::generate;
+    use crate::data::generate::generate;
     use crate::problem::DType;
 
     fn expected(id: &str) -> Expected {
@@ -187,9 +423,36 @@ mod tests {
     fn a_case_whose_check_sees_nothing_is_vacuous() {
         let case: Case = "hq=1,hkv=1,d=16,n=40,dt=bf16".parse().unwrap();
         let mut inputs = generate(&case, &[]).unwrap();
-        inputs.q.values.iter_mut().for_each(|q| *q *= 1e-6);
+        let q = inputs.0.get_mut(&Pointer::Q).unwrap();
+        q.data.values.iter_mut().for_each(|q| *q *= 1e-6);
         let e = Expected::new(&case, &inputs, &Arithmetic::single(DType::BF16));
         assert_eq!(e.vacuous(), Some("the mean of V"));
+    }
+
+    /// Every stage: as many values as elements are judged, and ordinary data are not vacuous.
+    #[test]
+    fn every_stage_expects_what_is_judged() {
+        for stage in Stage::ALL {
+            let keys = if stage.has_keys() { "[40,3]" } else { "1" };
+            let id = format!(
+                "stage={stage},b=2,hq=4,hkv=2,d=16,n={keys},p.splits=5,dt=f16,seed=9"
+            );
+            let case: Case = id.parse().unwrap();
+            let e = expected(&id);
+            assert_eq!(e.vacuous(), None, "{id}: {:?}", e.probes);
+            if *stage == Stage::Split {
+                continue;
+            }
+            for tensor in case.tensors(&case.placements().unwrap()).unwrap() {
+                let written = stage.port(tensor.pointer).is_some_and(|p| p.write);
+                let right = e.of(tensor.pointer);
+                assert_eq!(right.is_some(), written, "{id} {}", tensor.pointer);
+                if let Some(right) = right {
+                    let judged: usize = case.runs(&tensor).iter().map(|r| r.count).sum();
+                    assert_eq!((right.want.len(), right.bound.len()), (judged, judged), "{id}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -197,9 +460,9 @@ mod tests {
         // One head, one key, V constant: only zeros differ (and the dropped key, which is zeros).
         let e = expected("hq=1,hkv=1,d=4,n=1,data=constv");
         assert_eq!(e.vacuous(), None);
-        assert!(!e.probes[1].differs && !e.probes[3].differs, "{:?}", e.probes);
+        assert!(!e.probes[1].1.differs && !e.probes[3].1.differs, "{:?}", e.probes);
         let empty = expected("hq=1,hkv=1,d=4,n=0");
-        assert!(empty.probes.iter().all(|p| !p.differs));
-        assert_eq!(empty.out_bound.len(), 4);
+        assert!(empty.probes.iter().all(|(_, p)| !p.differs));
+        assert_eq!(empty.of(Pointer::Out).unwrap().bound.len(), 4);
     }
 }

@@ -1,6 +1,8 @@
-//! A decode attention case: everything that defines one judged problem.
+//! A case: everything that defines one judged problem.
 
-use super::{Axis, DType, DTypes, Extents, Layout, LayoutError, Placement, Regime};
+use super::{
+    Axis, DType, DTypes, Extents, Layout, LayoutError, Placement, Pointer, Regime, Rope, Stage,
+};
 use std::collections::BTreeMap;
 
 /// How a tensor lies in memory, before the extents are known.
@@ -67,12 +69,16 @@ impl Storage {
     }
 }
 
-/// One decode attention problem, and how it is to be run.
+/// One problem of a stage of decode attention, and how it is to be run.
 ///
-/// Shapes: q, out `[batch, num_heads, head_dim]`, k `[batch, num_kv_heads, capacity, head_dim]`,
-/// v `[batch, num_kv_heads, capacity, head_dim_v]`, each stored as its [`Storage`] says.
+/// Shapes in stage `decode`: q, out `[batch, num_heads, head_dim]`,
+/// k `[batch, num_kv_heads, capacity, head_dim]`, v `[batch, num_kv_heads, capacity, head_dim_v]`,
+/// each stored as its [`Storage`] says. The tensors of every stage are [`Case::tensors`]. Stages
+/// without keys have one for each sequence, so that `seq_lens` is still the batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
+    /// What is computed.
+    pub stage: Stage,
     /// Query heads; a multiple of `num_kv_heads`.
     pub num_heads: usize,
     /// KV heads.
@@ -93,16 +99,27 @@ pub struct Case {
     pub sinks: bool,
     /// Factor on Q·K.
     pub scale: f32,
+    /// Rotation of the appended key, in stage `append`.
+    pub rope: Option<Rope>,
+    /// Elements of the residual stream, in stages `head_combine` and `norm`; 0 in all others.
+    pub hidden: usize,
+    /// What RMS-norm adds to the mean of squares, in stage `norm`.
+    pub eps: f32,
     /// Element types.
     pub dtypes: DTypes,
     /// Storage of K.
     pub k: Storage,
     /// Storage of V.
     pub v: Storage,
-    /// Storage of q, over the axes `S H D`.
+    /// Storage of q, or of x in the stages that read x: over the axes `S H D`, in stage `prefill`
+    /// `S N H D`.
     pub q: Storage,
-    /// Storage of out, over the axes `S H D`.
+    /// Storage of out, over the axes of q.
     pub out: Storage,
+    /// Storage of the scores, over the axes `S H N`.
+    pub scores: Storage,
+    /// Storage of the softmax weights, over the axes `S H N`.
+    pub probs: Storage,
     /// Layers in the K and V buffers (1 without an `L` axis).
     pub layers: usize,
     /// The layer that is attended.
@@ -119,17 +136,21 @@ pub struct Case {
     pub order_seed: u64,
 }
 
-/// The four placements of a case.
+/// The placements of the tensors whose strides are a case's own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placements {
-    /// q over `[batch, num_heads, head_dim]`.
+    /// q over `[batch, num_heads, head_dim]`, or what stands for it.
     pub q: Placement,
     /// k over `[batch, layers, num_kv_heads, capacity, head_dim]`.
     pub k: Placement,
     /// v over `[batch, layers, num_kv_heads, capacity, head_dim_v]`.
     pub v: Placement,
-    /// out over `[batch, num_heads, head_dim_v]`.
+    /// out over `[batch, num_heads, head_dim_v]`, or what stands for it.
     pub out: Placement,
+    /// scores over `[batch, num_heads, capacity]`.
+    pub scores: Placement,
+    /// probs over `[batch, num_heads, capacity]`.
+    pub probs: Placement,
 }
 
 /// Why a case is impossible, or its id cannot be read.
@@ -165,12 +186,18 @@ pub enum CaseError {
     /// A storage that cannot be.
     #[error("impossible case: {tensor}: {source}")]
     Layout {
-        /// `q`, `k`, `v` or `out`.
+        /// `q`, `k`, `v`, `out`, `scores` or `probs`.
         tensor: &'static str,
         /// What is wrong with it.
         source: LayoutError,
     },
 }
+
+/// More parts than this are a typing error, not a split.
+const MAX_SPLITS: usize = 1 << 20;
+
+/// What RMS-norm adds to the mean of squares, unless a case says otherwise.
+pub(super) const DEFAULT_EPS: f32 = 1e-5;
 
 /// `1 / sqrt(head_dim)`, rounded to f32 once.
 pub fn default_scale(head_dim: usize) -> f32 {
@@ -187,7 +214,9 @@ impl Case {
     ) -> Case {
         let hnd: Layout = "HND".parse().expect("a constant layout");
         let hd: Layout = "HD".parse().expect("a constant layout");
+        let hn: Layout = "HN".parse().expect("a constant layout");
         Case {
+            stage: Stage::Decode,
             num_heads,
             num_kv_heads,
             head_dim,
@@ -198,11 +227,16 @@ impl Case {
             softcap: 0.0,
             sinks: false,
             scale: default_scale(head_dim),
+            rope: None,
+            hidden: 0,
+            eps: DEFAULT_EPS,
             dtypes: DTypes::uniform(DType::F32),
             k: Storage::contiguous(hnd.clone()),
             v: Storage::contiguous(hnd),
             q: Storage::contiguous(hd.clone()),
             out: Storage::contiguous(hd),
+            scores: Storage::contiguous(hn.clone()),
+            probs: Storage::contiguous(hn),
             layers: 1,
             layer: 0,
             params: BTreeMap::new(),
@@ -211,6 +245,32 @@ impl Case {
             seed: 0,
             order_seed: 0,
         }
+    }
+
+    /// The same case for another stage, with contiguous storage of q and out. In stages that have a
+    /// residual stream it is as long as all heads together.
+    pub fn for_stage(mut self, stage: Stage) -> Case {
+        self.stage = stage;
+        self.hidden =
+            if stage.has_hidden() { self.num_heads.saturating_mul(self.head_dim) } else { 0 };
+        let axes = if stage == Stage::Prefill { "NHD" } else { "HD" };
+        let plain = Storage::contiguous(axes.parse().expect("a constant layout"));
+        (self.q, self.out) = (plain.clone(), plain);
+        self
+    }
+
+    /// A captured decode step as a case of another stage: what the stage does not have is left
+    /// out.
+    pub fn as_stage(&self, stage: Stage) -> Case {
+        let mut case = Case { stage, ..self.clone() };
+        if !stage.has_window() {
+            case.window_len = 0;
+        }
+        if !stage.has_softcap() {
+            case.softcap = 0.0;
+        }
+        case.sinks &= stage.has_sinks();
+        case
     }
 
     /// Sequences.
@@ -228,11 +288,43 @@ impl Case {
         self.seq_lens.iter().copied().max().unwrap_or(0)
     }
 
-    /// The attended keys of sequence `s`: all, or the last `window_len`.
+    /// The keys that the last token of sequence `s` attends: all, or the last `window_len`.
     pub fn attended(&self, s: usize) -> std::ops::Range<usize> {
-        let n = self.seq_lens[s];
+        self.attended_from(self.seq_lens[s])
+    }
+
+    /// The keys that a token attends that is the last of `n`.
+    fn attended_from(&self, n: usize) -> std::ops::Range<usize> {
         let first = if self.window_len == 0 { 0 } else { n.saturating_sub(self.window_len) };
         first..n
+    }
+
+    /// The tokens of sequence `s` that have a query: the last one, all of them in stage `prefill`.
+    /// An empty sequence has a query too, except in `prefill`.
+    pub fn queries(&self, s: usize) -> usize {
+        if self.stage == Stage::Prefill { self.seq_lens[s] } else { 1 }
+    }
+
+    /// The keys that query `t` of sequence `s` attends.
+    pub fn attended_by(&self, s: usize, t: usize) -> std::ops::Range<usize> {
+        if self.stage == Stage::Prefill { self.attended_from(t + 1) } else { self.attended(s) }
+    }
+
+    /// The keys of sequence `s` that any query attends. Those before a window are dead, and an
+    /// engine may have evicted them.
+    pub fn live(&self, s: usize) -> std::ops::Range<usize> {
+        if self.stage == Stage::Prefill { 0..self.seq_lens[s] } else { self.attended(s) }
+    }
+
+    /// The row that stage `append` writes in sequence `s`: the last one.
+    pub fn pos(&self, s: usize) -> usize {
+        self.seq_lens[s].saturating_sub(1)
+    }
+
+    /// Parts of each head's keys, in the stages that have any: the parameter `splits`; 0 where
+    /// there is none.
+    pub fn splits(&self) -> usize {
+        self.params.get("splits").map_or(0, |splits| usize::try_from(*splits).unwrap_or(0))
     }
 
     /// Whether two sequences differ in length.
@@ -242,13 +334,34 @@ impl Case {
 
     /// Whether any tensor has wider strides than it must, or a displaced base.
     pub fn is_padded(&self) -> bool {
-        [&self.q, &self.k, &self.v, &self.out].iter().any(|s| s.is_padded())
+        let strided = [
+            (Pointer::Q, &self.q),
+            (Pointer::X, &self.q),
+            (Pointer::K, &self.k),
+            (Pointer::V, &self.v),
+            (Pointer::Out, &self.out),
+            (Pointer::Scores, &self.scores),
+            (Pointer::Probs, &self.probs),
+        ];
+        strided.iter().any(|(p, s)| self.stage.port(*p).is_some() && s.is_padded())
     }
 
-    /// Multiply-adds of Q·K and P·V over attended keys: the cost of judging the case.
+    /// Multiply-adds, the cost of judging the case: of Q·K and P·V over attended keys, whichever
+    /// of them the stage has.
     pub fn work(&self) -> usize {
-        let keys: usize = (0..self.batch()).map(|s| self.attended(s).len()).sum();
-        keys * self.num_heads * (self.head_dim + self.head_dim_v)
+        let (heads, batch) = (self.num_heads, self.batch());
+        match self.stage {
+            Stage::Merge => batch * heads * self.splits() * (self.head_dim + self.head_dim_v),
+            Stage::HeadCombine => batch * self.hidden * heads * self.head_dim,
+            Stage::Norm => batch * self.hidden,
+            _ => {
+                let keys: usize = (0..batch)
+                    .flat_map(|s| (0..self.queries(s)).map(move |t| (s, t)))
+                    .map(|(s, t)| self.attended_by(s, t).len())
+                    .sum();
+                keys * heads * (self.head_dim + self.head_dim_v)
+            }
+        }
     }
 
     /// Where every element lies.
@@ -256,22 +369,26 @@ impl Case {
     /// # Errors
     /// [`CaseError::Layout`], naming the tensor.
     pub fn placements(&self) -> Result<Placements, CaseError> {
-        let place = |tensor, storage: &Storage, heads, tokens, dim| {
-            let kv = matches!(tensor, "k" | "v");
-            let extents = Extents {
-                batch: self.batch(),
-                layers: if kv { self.layers } else { 1 },
-                heads,
-                tokens,
-                dim,
-            };
+        let place = |tensor, storage: &Storage, layers, heads, tokens, dim| {
+            let extents = Extents { batch: self.batch(), layers, heads, tokens, dim };
             storage.place(extents).map_err(|source| CaseError::Layout { tensor, source })
         };
+        let (heads, kv_heads) = (self.num_heads, self.num_kv_heads);
+        // What q and out are where the stage has something else in their place.
+        let (q_heads, q_dim, out_heads, out_dim) = match self.stage {
+            Stage::HeadCombine => (heads, self.head_dim, 1, self.hidden),
+            Stage::Norm => (1, self.hidden, 1, self.hidden),
+            _ => (heads, self.head_dim, heads, self.head_dim_v),
+        };
+        let tokens = if self.stage == Stage::Prefill { self.seq_len().max(1) } else { 1 };
+        let (layers, capacity) = (self.layers, self.capacity);
         Ok(Placements {
-            q: place("q", &self.q, self.num_heads, 1, self.head_dim)?,
-            k: place("k", &self.k, self.num_kv_heads, self.capacity, self.head_dim)?,
-            v: place("v", &self.v, self.num_kv_heads, self.capacity, self.head_dim_v)?,
-            out: place("out", &self.out, self.num_heads, 1, self.head_dim_v)?,
+            q: place("q", &self.q, 1, q_heads, tokens, q_dim)?,
+            k: place("k", &self.k, layers, kv_heads, capacity, self.head_dim)?,
+            v: place("v", &self.v, layers, kv_heads, capacity, self.head_dim_v)?,
+            out: place("out", &self.out, 1, out_heads, tokens, out_dim)?,
+            scores: place("scores", &self.scores, 1, heads, capacity, 1)?,
+            probs: place("probs", &self.probs, 1, heads, capacity, 1)?,
         })
     }
 
@@ -326,21 +443,78 @@ impl Case {
             if !storage.layout.has(Axis::Token) && !storage.layout.is_paged() {
                 return fail(format!("{tensor}={} has no token axis N", storage.layout));
             }
-        }
-        for (tensor, storage) in [("q", &self.q), ("out", &self.out)] {
-            let text = storage.layout.with_batch();
-            if text.as_str() != "SHD" {
-                return fail(format!("{tensor}={} must be over the axes HD", storage.layout));
+            if !storage.layout.has(Axis::Dim) {
+                return fail(format!("{tensor}={} has no axis D", storage.layout));
             }
         }
+        let row = if self.stage == Stage::Prefill { "NHD" } else { "HD" };
+        for (tensor, storage, axes) in [
+            ("q", &self.q, row),
+            ("out", &self.out, row),
+            ("scores", &self.scores, "HN"),
+            ("probs", &self.probs, "HN"),
+        ] {
+            if storage.layout.with_batch().as_str()[1..] != *axes {
+                return fail(format!("{tensor}={} must be over the axes {axes}", storage.layout));
+            }
+        }
+        self.validate_stage()?;
         if self.wave != 32 && self.wave != 64 {
             return fail(format!("wave={} must be 32 or 64", self.wave));
         }
         let p = self.placements()?;
-        for (tensor, place) in [("q", &p.q), ("out", &p.out)] {
-            if self.head_dim.max(self.head_dim_v) > 1 && place.stride(Axis::Dim) != 1 {
-                return fail(format!("{tensor} must have unit stride along D"));
+        for (tensor, place, axis) in [
+            ("q", &p.q, Axis::Dim),
+            ("out", &p.out, Axis::Dim),
+            ("scores", &p.scores, Axis::Token),
+            ("probs", &p.probs, Axis::Token),
+        ] {
+            if place.extents().get(axis) > 1 && place.stride(axis) != 1 {
+                return fail(format!("{tensor} must have unit stride along {}", axis.letter()));
             }
+        }
+        Ok(())
+    }
+
+    /// What only some stages have.
+    fn validate_stage(&self) -> Result<(), CaseError> {
+        let (fail, stage) = (|why: String| Err(CaseError::Impossible(why)), self.stage);
+        for (what, has, allowed) in [
+            ("a window", self.window_len != 0, stage.has_window()),
+            ("a softcap", self.softcap != 0.0, stage.has_softcap()),
+            ("sinks", self.sinks, stage.has_sinks()),
+            ("RoPE", self.rope.is_some(), stage == Stage::Append),
+        ] {
+            if has && !allowed {
+                return fail(format!("stage `{stage}` has no {}", what.trim_start_matches("a ")));
+            }
+        }
+        if stage.has_splits() && !(1..=MAX_SPLITS).contains(&self.splits()) {
+            return fail(format!(
+                "stage `{stage}` needs the parameter splits between 1 and {MAX_SPLITS}, such as \
+                 p.splits=4"
+            ));
+        }
+        if stage == Stage::Append && self.seq_lens.contains(&0) {
+            return fail("n=0 in stage `append`: the row that is written is the last one".into());
+        }
+        if !stage.has_keys() && (self.seq_len(), self.capacity) != (1, 1) {
+            return fail(format!("stage `{stage}` has no keys; write n=1, cap=1"));
+        }
+        if stage.has_hidden() != (self.hidden > 0) {
+            return fail(format!(
+                "hidden={} in stage `{stage}`: at least 1 where there is a residual stream, else 0",
+                self.hidden
+            ));
+        }
+        if !(self.eps.is_finite() && self.eps > 0.0) {
+            return fail(format!("eps={} must be finite and positive", self.eps));
+        }
+        if self.rope.is_some() && !self.head_dim.is_multiple_of(2) {
+            return fail(format!("d={} is odd; RoPE rotates pairs of elements", self.head_dim));
+        }
+        if stage == Stage::Append && self.head_dim_v != self.head_dim {
+            return fail("stage `append` has rows of one length; write dv as d".into());
         }
         Ok(())
     }

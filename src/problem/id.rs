@@ -3,7 +3,7 @@
 //! An id such as `b=2,hq=8,hkv=2,d=128,n=[17,0],w=16,dt=f16,k=NHD+pad8,v=HDN,wave=32,data=gauss,seed=7`
 //! prints every field that is not at its default, and parses back to the same case.
 
-use super::{Case, CaseError, Form, Layout, Regime, Storage};
+use super::{Case, CaseError, Form, Layout, Pointer, Regime, Stage, Storage};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -61,15 +61,20 @@ fn join<T: fmt::Display>(items: &[T], separator: &str) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(separator)
 }
 
-const KEYS: [&str; 22] = [
-    "b", "hq", "hkv", "d", "dv", "n", "cap", "w", "softcap", "sinks", "scale", "dt", "k", "v", "q",
-    "out", "layers", "layer", "wave", "data", "seed", "order",
+const KEYS: [&str; 28] = [
+    "stage", "b", "hq", "hkv", "d", "dv", "n", "cap", "w", "softcap", "sinks", "scale", "rope",
+    "hidden", "eps", "dt", "k", "v", "q", "out", "scores", "probs", "layers", "layer", "wave",
+    "data", "seed", "order",
 ];
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain =
-            Case::plain(self.num_heads, self.num_kv_heads, self.head_dim, self.seq_lens.clone());
+            Case::plain(self.num_heads, self.num_kv_heads, self.head_dim, self.seq_lens.clone())
+                .for_stage(self.stage);
+        if self.stage != Stage::Decode {
+            write!(f, "stage={},", self.stage)?;
+        }
         write!(
             f,
             "b={},hq={},hkv={},d={}",
@@ -100,9 +105,27 @@ impl fmt::Display for Case {
         if self.scale.to_bits() != plain.scale.to_bits() {
             write!(f, ",scale={}", self.scale)?;
         }
-        write!(f, ",dt={},k={},v={}", self.dtypes, self.k, self.v)?;
-        for (key, ours, default) in [("q", &self.q, &plain.q), ("out", &self.out, &plain.out)] {
-            if ours != default {
+        if let Some(rope) = &self.rope {
+            write!(f, ",rope={rope}")?;
+        }
+        if self.hidden != plain.hidden {
+            write!(f, ",hidden={}", self.hidden)?;
+        }
+        if self.eps.to_bits() != plain.eps.to_bits() {
+            write!(f, ",eps={}", self.eps)?;
+        }
+        write!(f, ",dt={}", self.dtypes)?;
+        for (key, pointer, ours, default) in [
+            ("k", Pointer::K, &self.k, &plain.k),
+            ("v", Pointer::V, &self.v, &plain.v),
+            ("q", Pointer::Q, &self.q, &plain.q),
+            ("out", Pointer::Out, &self.out, &plain.out),
+            ("scores", Pointer::Scores, &self.scores, &plain.scores),
+            ("probs", Pointer::Probs, &self.probs, &plain.probs),
+        ] {
+            // K and V are always told where the stage has them: a reader asks for them first.
+            let told = matches!(key, "k" | "v") && self.stage.port(pointer).is_some();
+            if told || ours != default {
                 write!(f, ",{key}={ours}")?;
             }
         }
@@ -191,18 +214,24 @@ impl FromStr for Case {
             )));
         }
         let mut case =
-            Case::plain(parsed("hq").get()?, parsed("hkv").get()?, parsed("d").get()?, seq_lens);
+            Case::plain(parsed("hq").get()?, parsed("hkv").get()?, parsed("d").get()?, seq_lens)
+                .for_stage(parsed("stage").get_or(Stage::Decode)?);
         case.head_dim_v = parsed("dv").get_or(case.head_dim_v)?;
         case.capacity = parsed("cap").get_or(case.capacity)?;
         case.window_len = parsed("w").get_or(0)?;
         case.softcap = parsed("softcap").get_or(0.0)?;
         case.sinks = parsed("sinks").get_or(0u8)? != 0;
         case.scale = parsed("scale").get_or(case.scale)?;
+        case.rope = parsed("rope").optional()?;
+        case.hidden = parsed("hidden").get_or(case.hidden)?;
+        case.eps = parsed("eps").get_or(case.eps)?;
         case.dtypes = parsed("dt").get_or(case.dtypes)?;
         case.k = parsed("k").get_or(case.k)?;
         case.v = parsed("v").get_or(case.v)?;
         case.q = parsed("q").get_or(case.q)?;
         case.out = parsed("out").get_or(case.out)?;
+        case.scores = parsed("scores").get_or(case.scores)?;
+        case.probs = parsed("probs").get_or(case.probs)?;
         case.layers = parsed("layers").get_or(1)?;
         case.layer = parsed("layer").get_or(0)?;
         case.wave = parsed("wave").get_or(32)?;
@@ -241,6 +270,10 @@ impl Fields<'_> {
         self.fields.get(self.key).map_or(Ok(default), |v| self.parse(v))
     }
 
+    fn optional<T: FromStr<Err: fmt::Display>>(&self) -> Result<Option<T>, CaseError> {
+        self.fields.get(self.key).map(|v| self.parse(v)).transpose()
+    }
+
     fn list(&self) -> Result<Vec<usize>, CaseError> {
         let value = self.fields.get(self.key).ok_or(CaseError::Missing(self.key))?;
         let inner = value.strip_prefix('[').map_or(Some(*value), |v| v.strip_suffix(']'));
@@ -265,6 +298,15 @@ mod tests {
         assert_eq!(case.attended(1), 0..0);
         let short: Case = "hq=1,hkv=1,d=4,n=3".parse().unwrap();
         assert_eq!(short.to_string().parse::<Case>().unwrap(), short);
+        for id in [
+            "stage=append,b=1,hq=2,hkv=2,d=8,n=3,rope=half:10000,dt=f32,k=HND,v=HDN,wave=32,data=gauss,seed=1",
+            "stage=prefill,b=1,hq=2,hkv=2,d=8,n=3,w=2,dt=f32,k=HND,v=HND,q=NHD+pad3,wave=32,data=gauss,seed=1",
+            "stage=softmax,b=1,hq=2,hkv=2,d=8,n=3,dt=f32,scores=HN+pad1.2@1,probs=HN+pad3,wave=32,data=gauss,seed=1",
+            "stage=merge,b=2,hq=2,hkv=2,d=8,n=[1,1],dt=f32,p.splits=5,wave=64,data=gauss,seed=1",
+            "stage=norm,b=1,hq=1,hkv=1,d=1,n=1,hidden=48,eps=0.001,dt=f32,q=HD+pad3,wave=64,data=gauss,seed=1",
+        ] {
+            assert_eq!(id.parse::<Case>().unwrap().to_string(), id);
+        }
     }
 
     #[test]
@@ -284,6 +326,16 @@ mod tests {
             ("hq=1,hkv=1,d=4,n=[1,2", "no closing ]"),
             ("hq=1,hkv=1,d=4,n=9223372036854775807,cap=9223372036854775807", "63 bits"),
             ("hq=1,hq=2", "occurs twice"),
+            ("stage=append,hq=1,hkv=1,d=4,n=0", "n=0 in stage `append`"),
+            ("stage=append,hq=1,hkv=1,d=3,n=1,rope=half:10000", "d=3 is odd"),
+            ("stage=pv,hq=1,hkv=1,d=3,n=1,softcap=2", "`pv` has no softcap"),
+            ("stage=merge,hq=1,hkv=1,d=3,n=1", "needs the parameter splits"),
+            ("stage=norm,hq=1,hkv=1,d=3,n=2", "has no keys"),
+            ("stage=norm,hq=1,hkv=1,d=3,n=1,eps=0", "eps=0 must be"),
+            ("stage=nor,hq=1,hkv=1,d=3,n=1", "did you mean `norm`"),
+            ("hq=1,hkv=1,d=3,n=1,rope=half", "`decode` has no RoPE"),
+            ("hq=1,hkv=1,d=3,n=1,k=HN", "k=HN has no axis D"),
+            ("hq=1,hkv=1,d=3,n=1,scores=HD", "scores=HD must be over the axes HN"),
         ] {
             let text = id.parse::<Case>().expect_err(id).to_string();
             assert!(text.contains(says), "{id}: {text}");

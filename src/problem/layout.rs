@@ -33,6 +33,11 @@ impl Axis {
         ['S', 'L', 'H', 'N', 'D'][self as usize]
     }
 
+    /// The axis in words, as messages name a place.
+    pub fn word(self) -> &'static str {
+        ["sequence", "layer", "head", "token", "element"][self as usize]
+    }
+
     /// The axis of a letter, if it is a plain one.
     pub fn from_letter(c: char) -> Option<Axis> {
         Axis::ALL.into_iter().find(|a| a.letter() == c)
@@ -109,7 +114,7 @@ pub enum LayoutError {
 
 /// A validated layout string.
 ///
-/// Plain layouts permute `H N D` (or `H D` for q and out), with `S` and `L` anywhere. Paged and
+/// Plain layouts permute `H N D` (`H D` for q and out, `H N` for scores), with `S` and `L` anywhere. Paged and
 /// inner-`x` ones are recognised so that files which name them get a clear answer.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Layout {
@@ -219,7 +224,7 @@ impl FromStr for Layout {
         if has('P') && has('N') {
             return Err(axes("N and P exclude each other: pages hold the tokens".into()));
         }
-        if !has('H') || !has('D') {
+        if !has('H') || !(has('D') || has('N')) {
             return Err(axes("the axes H (head) and D (element) are required".into()));
         }
         Ok(Layout { text: text.to_owned() })
@@ -242,7 +247,8 @@ pub struct Extents {
 }
 
 impl Extents {
-    fn get(&self, axis: Axis) -> usize {
+    /// The extent of an axis.
+    pub fn get(&self, axis: Axis) -> usize {
         match axis {
             Axis::Seq => self.batch,
             Axis::Layer => self.layers,
@@ -368,6 +374,27 @@ impl Placement {
         self.offset + s * ss + l * ls + h * hs + n * ns + d * ds
     }
 
+    /// The coordinates (s, l, h, n, d) of the element at an offset, the inverse of
+    /// [`Placement::index`]; `None` in a gap.
+    pub fn coordinates(&self, element: usize) -> Option<[usize; 5]> {
+        let mut rest = element.checked_sub(self.offset)?;
+        let mut axes: Vec<Axis> = Axis::ALL
+            .into_iter()
+            .filter(|a| self.layout.has(*a) && self.extents.get(*a) > 1)
+            .collect();
+        axes.sort_by_key(|a| std::cmp::Reverse(self.stride(*a)));
+        let mut at = [0; 5];
+        for axis in axes {
+            let c = rest / self.stride(axis);
+            if c >= self.extents.get(axis) {
+                return None;
+            }
+            at[axis as usize] = c;
+            rest -= c * self.stride(axis);
+        }
+        (rest == 0).then_some(at)
+    }
+
     /// The layout string.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -442,6 +469,19 @@ mod tests {
     }
 
     #[test]
+    fn coordinates_are_the_inverse_of_the_index() {
+        let p = Placement::padded(&"NSHD".parse().unwrap(), ext(2, 3, 4, 5), &[1, 2], 3).unwrap();
+        let mut found = 0;
+        for element in 0..p.span() {
+            if let Some([s, l, h, n, d]) = p.coordinates(element) {
+                assert_eq!(p.index(s, l, h, n, d), element);
+                found += 1;
+            }
+        }
+        assert_eq!(found, 2 * 3 * 4 * 5);
+    }
+
+    #[test]
     fn overlaps_overflows_and_nonsense_are_refused() {
         let l: Layout = "SHND".parse().unwrap();
         let e = ext(1, 2, 4, 8);
@@ -454,7 +494,7 @@ mod tests {
         );
         let err = Placement::strided(&l, e, &[64, usize::MAX / 2, 8, 1], 0).unwrap_err();
         assert!(matches!(err, LayoutError::Overflow { .. }));
-        for bad in ["HN", "HNDD", "XND", "HdND", "PHD", "HNDPT", "", "hnd"] {
+        for bad in ["N", "HNDD", "XND", "HdND", "PHD", "HNDPT", "", "hnd"] {
             assert!(bad.parse::<Layout>().is_err(), "{bad}");
         }
     }

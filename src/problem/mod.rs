@@ -1,4 +1,5 @@
-//! Pure data: number formats, layouts with their addresses, data regimes by name, and cases.
+//! Pure data: number formats, layouts with their addresses, stages with their tensors, data regimes
+//! by name, and cases.
 //!
 //! The lowest floor: it knows no kernel, no device and no file.
 
@@ -6,9 +7,18 @@ mod case;
 mod dtype;
 mod id;
 mod layout;
+mod names;
 mod regime;
+mod rope;
+mod stage;
+mod tensor;
 
 pub use case::{Case, CaseError, Form, Placements, Storage, default_scale};
 pub use dtype::{DType, DTypes, UnknownDType, pow2};
 pub use layout::{Axis, Extents, Layout, LayoutError, Placement};
+pub(crate) use names::named;
+pub use names::{UnknownName, nearest};
 pub use regime::{HotKey, LargeScores, Regime, UnknownRegime};
+pub use rope::{Rope, RopeStyle};
+pub use stage::{Pointer, Port, Stage};
+pub use tensor::{Run, Shape, Tensor};

@@ -144,13 +144,20 @@ fn measures(f: &mut Map<String, Value>, c: &Comparison) {
     put_number(f, "ratio", c.ratio);
     put_number(f, "max_abs", c.max_abs);
     put_number(f, "mae", c.mae);
-    f.insert("where".into(), json!({"batch": c.at.batch, "head": c.at.head, "d": c.at.d}));
+    let at = json!({
+        "output": c.output.name(), "batch": c.at.batch, "head": c.at.head, "token": c.at.token,
+        "d": c.at.d,
+    });
+    f.insert("where".into(), at);
     f.insert("wrong_elements".into(), json!(c.wrong));
 }
 
 /// A case, field by field.
 pub fn case_fields(c: &Case) -> Value {
     json!({
+        "stage": c.stage.name(), "hidden": c.hidden, "eps": c.eps,
+        "rope": c.rope.map(|rope| rope.to_string()),
+        "scores": c.scores.to_string(), "probs": c.probs.to_string(),
         "batch": c.batch(), "num_heads": c.num_heads, "num_kv_heads": c.num_kv_heads,
         "head_dim": c.head_dim, "head_dim_v": c.head_dim_v, "seq_lens": c.seq_lens,
         "capacity": c.capacity, "window_len": c.window_len, "softcap": c.softcap,

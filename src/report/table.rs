@@ -143,10 +143,12 @@ pub fn findings(report: &Report, saved: &[SavedFailure]) -> String {
         if let Some(c) = &f.failure.comparison {
             let _ = writeln!(
                 text,
-                "  error   {} bounds at batch {}, head {}, d {}; largest {:.3e}, mean {:.3e}",
+                "  error   {} bounds at {} of batch {}, head {}, token {}, d {}; largest {:.3e}, mean {:.3e}",
                 ratio(c.ratio, true),
+                c.output,
                 c.at.batch,
                 c.at.head,
+                c.at.token,
                 c.at.d,
                 c.max_abs,
                 c.mae

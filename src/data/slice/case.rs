@@ -90,12 +90,9 @@ impl KvSlice {
                 });
             }
         }
+        let plain = Case::plain(self.num_heads, self.num_kv_heads, self.head_dim, self.seq_lens());
         let case = Case {
-            num_heads: self.num_heads,
-            num_kv_heads: self.num_kv_heads,
-            head_dim: self.head_dim,
             head_dim_v: self.dim_v(),
-            seq_lens: self.seq_lens(),
             capacity: self.capacity,
             window_len: self.window_len(),
             softcap: self.softcap_f32(),
@@ -113,6 +110,7 @@ impl KvSlice {
             regime: Regime::Slice(self.name.clone()),
             seed: self.seed.unwrap_or(0),
             order_seed: self.order_seed.unwrap_or(0),
+            ..plain
         };
         case.validate()?;
         Ok(case)

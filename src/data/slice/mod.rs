@@ -16,6 +16,7 @@ mod check;
 mod error;
 mod header;
 mod read;
+mod stage;
 mod write;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod tests;
 pub use case::Saved;
 pub use error::{SliceError, SliceProblem};
 pub use header::RawTensor;
+pub use stage::StageSlice;
 
 use crate::problem::{
     Axis, DType, Extents, Form, Layout, LayoutError, Placement, Placements, Storage,
@@ -391,7 +393,24 @@ impl KvSlice {
     /// if the fields were changed since the slice was read.
     pub fn placements(&self) -> Result<Placements, SliceError> {
         let place = |tensor| self.place(tensor).map_err(|p| SliceError::new(&self.name, p));
-        Ok(Placements { q: place("q")?, k: place("k")?, v: place("v")?, out: place("out")? })
+        // A capture has no strided scores of its own: they lie as those of a plain case.
+        let rows = || {
+            let layout: Layout = "SHN".parse()?;
+            let (batch, heads) = (self.batch(), self.num_heads);
+            let extents = Extents { batch, layers: 1, heads, tokens: self.capacity, dim: 1 };
+            Placement::padded(&layout, extents, &[], 0)
+        };
+        let scores = rows().map_err(|source| {
+            SliceError::new(&self.name, SliceProblem::Placement { tensor: "scores", source })
+        })?;
+        Ok(Placements {
+            q: place("q")?,
+            k: place("k")?,
+            v: place("v")?,
+            out: place("out")?,
+            probs: scores.clone(),
+            scores,
+        })
     }
 
     /// The required and optional tensors of floats that are there.

@@ -34,26 +34,7 @@ impl KvSlice {
 
     fn write_file(&self, path: &Path) -> Result<(), SliceProblem> {
         let (head, entries) = self.render()?;
-        let bytes = entries.iter().map(|e| e.bytes.len() as u64).sum::<u64>() + head.len() as u64;
-        let failed = |source| write_problem(source, bytes);
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".kv-slice-");
-        #[cfg(unix)]
-        {
-            // A temporary file is its owner's only; this one becomes a file like any other.
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let mut file = builder.tempfile_in(folder).map_err(failed)?;
-        emit(&head, &entries, &mut file).map_err(failed)?;
-        // Some file systems report a full disk only here.
-        file.as_file().sync_all().map_err(failed)?;
-        file.persist(path).map_err(|e| failed(e.error))?;
-        Ok(())
+        write_whole(path, &head, &entries)
     }
 
     fn render(&self) -> Result<(Vec<u8>, Vec<Entry<'_>>), SliceProblem> {
@@ -176,6 +157,34 @@ impl KvSlice {
         }
         Ok(entries)
     }
+}
+
+/// Writes a file whole or not at all: under another name in the same folder, then renamed.
+pub(super) fn write_whole(
+    path: &Path,
+    head: &[u8],
+    entries: &[Entry<'_>],
+) -> Result<(), SliceProblem> {
+    let bytes = entries.iter().map(|e| e.bytes.len() as u64).sum::<u64>() + head.len() as u64;
+    let failed = |source| write_problem(source, bytes);
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".kv-slice-");
+    #[cfg(unix)]
+    {
+        // A temporary file is its owner's only; this one becomes a file like any other.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(failed)?;
+    emit(head, entries, &mut file).map_err(failed)?;
+    // Some file systems report a full disk only here.
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(())
 }
 
 fn emit(head: &[u8], entries: &[Entry<'_>], to: &mut impl Write) -> io::Result<()> {

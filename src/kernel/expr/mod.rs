@@ -11,6 +11,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+use crate::problem::nearest;
 use parse::Parser;
 use std::cmp::Ordering;
 use std::fmt;
@@ -156,14 +157,6 @@ fn write_values(f: &mut impl fmt::Write, values: &[(String, Value)]) -> fmt::Res
         write!(f, "{}{name} = {value}", if i == 0 { " (with " } else { ", " })?;
     }
     f.write_str(if values.is_empty() { "" } else { ")" })
-}
-
-/// The nearest of `known` to `name`, for messages.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> &'a str {
-    known
-        .into_iter()
-        .min_by_key(|k| (strsim::damerau_levenshtein(name, k), k.len()))
-        .unwrap_or_default()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

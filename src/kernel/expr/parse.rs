@@ -1,6 +1,7 @@
 //! Reading an expression's text: characters to tokens, tokens to postfix steps.
 
-use super::{Expr, ExprProblem, FUNCTIONS, MAX_DEPTH, Op, Step, Value, nearest};
+use super::{Expr, ExprProblem, FUNCTIONS, MAX_DEPTH, Op, Step, Value};
+use crate::problem::nearest;
 use std::fmt;
 
 #[derive(Debug, Clone, PartialEq)]

@@ -1,74 +1,6 @@
 //! Stages: what a kernel computes, and the tensors that it may take.
 
-use super::expr::nearest;
-use std::fmt;
-use std::str::FromStr;
-
-/// Defines an enum with the name of each variant, in the manifest's spelling.
-macro_rules! named {
-    ($(#[$doc:meta])* $name:ident, $what:literal, { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-
-        impl $name {
-            /// Every one of them.
-            pub const ALL: &'static [$name] = &[$($name::$variant),*];
-
-            /// The name in manifests.
-            pub fn name(self) -> &'static str {
-                match self { $($name::$variant => $text,)* }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownName;
-
-            fn from_str(s: &str) -> Result<Self, UnknownName> {
-                $name::ALL.iter().copied().find(|x| x.name() == s).ok_or_else(|| {
-                    UnknownName::new($what, s, $name::ALL.iter().map(|x| x.name()))
-                })
-            }
-        }
-    };
-}
-pub(super) use named;
-
-/// A word that is none of the known ones.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} `{name}`; did you mean `{nearest}`? (known: {known})")]
-pub struct UnknownName {
-    /// What it should be.
-    pub what: &'static str,
-    /// What was written.
-    pub name: String,
-    /// The nearest known one.
-    pub nearest: String,
-    /// All of them.
-    pub known: String,
-}
-
-impl UnknownName {
-    pub(super) fn new<'a>(
-        what: &'static str,
-        name: &str,
-        known: impl Iterator<Item = &'a str>,
-    ) -> UnknownName {
-        let known: Vec<&str> = known.collect();
-        UnknownName {
-            what,
-            name: name.to_owned(),
-            nearest: nearest(name, known.iter().copied()).to_owned(),
-            known: known.join(", "),
-        }
-    }
-}
+use super::names::named;
 
 named! {
     /// What a kernel computes.
@@ -81,6 +13,10 @@ named! {
         Pv = "pv",
         /// The whole of decode attention.
         Decode = "decode",
+        /// The first half of split decode attention: `partial_out` and `partial_lse` of each part of
+        /// the keys. Which keys are in which part is the kernel's affair: what must be right is
+        /// the parts put together.
+        Split = "split",
         /// Causal attention for every position: q `[S, N, H, D]`.
         Prefill = "prefill",
         /// One row of k and v written at `pos`.
@@ -175,6 +111,13 @@ impl Stage {
                 // A prefill's lse has no shape in the format.
                 if self == Stage::Decode { &[Lse] } else { &[] },
             ],
+            Stage::Split => [
+                &[Q, K, V],
+                &[PageTable, SeqLens, Sinks, Pos, KScale, VScale],
+                &[],
+                &[PartialOut, PartialLse],
+                &[],
+            ],
             Stage::Append => {
                 [&[NewK, NewV, Pos], &[PageTable, SeqLens, KScale, VScale], &[K, V], &[], &[]]
             }
@@ -196,10 +139,47 @@ impl Stage {
         self.ports().into_iter().find(|p| p.pointer == pointer)
     }
 
-    /// Variables of expressions that only this stage has, besides [`super::env::VARIABLES`].
+    /// Whether the stage has keys: a cache of them, or one score or weight for each.
+    pub fn has_keys(self) -> bool {
+        !matches!(self, Stage::Merge | Stage::HeadCombine | Stage::Norm)
+    }
+
+    /// Whether only attended keys count, so that a window may leave some out.
+    pub fn has_window(self) -> bool {
+        self.has_keys() && self != Stage::Append
+    }
+
+    /// Whether the stage computes scores, so that a softcap may bend them.
+    pub fn has_softcap(self) -> bool {
+        self.has_window() && !matches!(self, Stage::Softmax | Stage::Pv)
+    }
+
+    /// Whether the stage has softmax's denominator, in which a sink may take part.
+    pub fn has_sinks(self) -> bool {
+        self.port(Pointer::Sinks).is_some()
+    }
+
+    /// Whether the stage reads or writes the residual stream.
+    pub fn has_hidden(self) -> bool {
+        matches!(self, Stage::HeadCombine | Stage::Norm)
+    }
+
+    /// Whether its partial results are one a split, whose number the parameter `splits` says.
+    pub fn has_splits(self) -> bool {
+        matches!(self, Stage::Merge | Stage::Split)
+    }
+
+    /// Whether a captured decode step holds what the stage reads.
+    pub fn takes_slices(self) -> bool {
+        // A capture has the query of one position only.
+        self.has_keys() && self != Stage::Prefill
+    }
+
+    /// Variables of expressions that only this stage has, besides those of every stage.
     pub fn variables(self) -> &'static [&'static str] {
         match self {
             Stage::Prefill => &["q_stride_n", "out_stride_n"],
+            Stage::Append => &["rope_base", "rope_interleaved"],
             Stage::HeadCombine => &["hidden"],
             Stage::Norm => &["hidden", "eps"],
             _ => &[],
@@ -229,6 +209,7 @@ mod tests {
             ("softmax", "scores", "probs lse?"),
             ("pv", "probs v", "out"),
             ("decode", "q k v", "out lse?"),
+            ("split", "q k v", "partial_out partial_lse"),
             ("prefill", "q k v", "out"),
             ("append", "new_k new_v pos k v", "k? v?"),
             ("merge", "partial_out partial_lse", "out lse?"),
@@ -238,7 +219,7 @@ mod tests {
             let stage: Stage = stage.parse().unwrap();
             assert_eq!((inputs(stage).as_str(), outputs(stage).as_str()), (ins, outs), "{stage}");
         }
-        assert_eq!(Stage::ALL.len(), 9);
+        assert_eq!(Stage::ALL.len(), 10);
         assert!(Stage::Decode.port(Pointer::NewK).is_none());
     }
 
