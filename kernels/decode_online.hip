@@ -19,41 +19,40 @@
 // History:  v1 kept a redundant sum of the weights in every thread; now each thread sums the
 //           weights of its own keys, and the block adds them up once at the end.
 //           v2 scored one key a thread and tile; with four, the block reduces a quarter as often.
+//           v3 had four barriers a tile, two of them before a reduction that the others order
+//           already; now there are two. The loop became attend_keys, for decode_split and prefill.
 #include "portable.h"
 
 // Keys that a thread scores between two maxima of the block; the manifest sizes `weights` by it.
 constexpr int KEYS_PER_THREAD = 4;
 
-template <typename Q, typename KV, typename Out>
-__global__ void decode_online(
-    const Q *q, const KV *k, const KV *v, Out *out, float *lse, const int *seq_lens,
-    const float *sinks, int group, int head_dim, int window_len, float scale, float softcap,
-    index_t q_stride_s, index_t q_stride_h, index_t out_stride_s, index_t out_stride_h,
-    index_t k_stride_s, index_t k_stride_h, index_t k_stride_n, index_t k_stride_d,
-    index_t v_stride_s, index_t v_stride_h, index_t v_stride_n, index_t v_stride_d) {
-    extern __shared__ float shared[];
-    float *query = shared;                     // [head_dim]
-    float *accumulator = query + head_dim;     // [head_dim], each element owned by one thread
-    float *weights = accumulator + head_dim;   // [blockDim.x * KEYS_PER_THREAD], exp(s - m)
+// What is left of a row of scores: the largest, and the sum of exp(score - maximum).
+struct row_sums {
+    float maximum, total;
+};
+
+// One query row over the keys [begin, end), by a one-dimensional block: leaves
+// sum_n exp(s_n - maximum) v_n in the first head_dim_v floats of `shared`, where thread
+// d % blockDim.x owns element d; every thread gets the sums. `sink` is the logit of this row, or
+// null. shared: [head_dim_v + head_dim + blockDim.x * KEYS_PER_THREAD + BLOCK_REDUCE_SLOTS].
+template <typename Q, typename KV>
+__device__ __forceinline__ row_sums attend_keys(
+    float *shared, const Q *q, const KV *k, const KV *v, const float *sink, int begin, int end,
+    int head_dim, int head_dim_v, float scale, float softcap, index_t k_stride_n,
+    index_t k_stride_d, index_t v_stride_n, index_t v_stride_d) {
+    float *accumulator = shared;               // [head_dim_v], each element owned by one thread
+    float *query = accumulator + head_dim_v;   // [head_dim]
+    float *weights = query + head_dim;         // [blockDim.x * KEYS_PER_THREAD], exp(s - m)
     float *slots = weights + blockDim.x * KEYS_PER_THREAD;  // [BLOCK_REDUCE_SLOTS]
-
-    const int h = blockIdx.x, b = blockIdx.y, kv_head = h / group;
     const int thread = threadIdx.x, threads = blockDim.x, tile = threads * KEYS_PER_THREAD;
-    const int end = seq_lens[b], begin = first_key(end, window_len);
-    q += b * q_stride_s + h * q_stride_h;
-    k += b * k_stride_s + kv_head * k_stride_h;
-    v += b * v_stride_s + kv_head * v_stride_h;
-    out += b * out_stride_s + h * out_stride_h;
 
-    for (int d = thread; d < head_dim; d += threads) {
-        query[d] = to_float(q[d]);
-        accumulator[d] = 0.0f;
-    }
+    for (int d = thread; d < head_dim; d += threads) query[d] = to_float(q[d]);
+    for (int d = thread; d < head_dim_v; d += threads) accumulator[d] = 0.0f;
     __syncthreads();
 
     // The running maximum is the same in every thread; the running sum is this thread's part.
-    float maximum = sinks ? sinks[h] : -INFINITY;
-    float sum = sinks && thread == 0 ? 1.0f : 0.0f;
+    float maximum = sink ? *sink : -INFINITY;
+    float sum = sink && thread == 0 ? 1.0f : 0.0f;
     for (int first = begin; first < end; first += tile) {
         const int count = end - first < tile ? end - first : tile;
         float scores[KEYS_PER_THREAD], largest = -INFINITY;
@@ -68,31 +67,48 @@ __global__ void decode_online(
             }
             largest = fmaxf(largest, scores[i]);
         }
+        // The barrier in here also ends the reading of the last tile's weights.
         const float larger = fmaxf(maximum, block_reduce(largest, slots, take_max()));
-        // why: before the first key the maximum is -inf, and -inf - -inf is NaN.
-        const float rescale = maximum == -INFINITY ? 0.0f : expf(maximum - larger);
+        const float rescale = weight_of(maximum, larger);
         maximum = larger;
         sum *= rescale;
         for (int i = 0; i < KEYS_PER_THREAD; ++i) {
-            // A NaN score passes: what is not a number must show.
-            const float weight = scores[i] == -INFINITY ? 0.0f : expf(scores[i] - larger);
+            const float weight = weight_of(scores[i], larger);
             weights[thread + i * threads] = weight;
             sum += weight;
         }
         __syncthreads();  // every thread reads all weights of the tile
-        for (int d = thread; d < head_dim; d += threads) {
+        for (int d = thread; d < head_dim_v; d += threads) {
             const KV *column = v + first * v_stride_n + d * v_stride_d;
             float value = accumulator[d] * rescale;
             for (int j = 0; j < count; ++j) value += weights[j] * to_float(column[j * v_stride_n]);
             accumulator[d] = value;
         }
-        __syncthreads();  // the next tile writes the weights again
     }
+    return row_sums{maximum, block_reduce(sum, slots, take_sum())};
+}
 
-    const float total = block_reduce(sum, slots, take_sum());
+template <typename Q, typename KV, typename Out>
+__global__ void decode_online(
+    const Q *q, const KV *k, const KV *v, Out *out, float *lse, const int *seq_lens,
+    const float *sinks, int group, int head_dim, int window_len, float scale, float softcap,
+    index_t q_stride_s, index_t q_stride_h, index_t out_stride_s, index_t out_stride_h,
+    index_t k_stride_s, index_t k_stride_h, index_t k_stride_n, index_t k_stride_d,
+    index_t v_stride_s, index_t v_stride_h, index_t v_stride_n, index_t v_stride_d) {
+    extern __shared__ float shared[];
+    const int h = blockIdx.x, b = blockIdx.y, kv_head = h / group;
+    const int thread = threadIdx.x, threads = blockDim.x;
+    const int end = seq_lens[b], begin = first_key(end, window_len);
+    q += b * q_stride_s + h * q_stride_h;
+    k += b * k_stride_s + kv_head * k_stride_h;
+    v += b * v_stride_s + kv_head * v_stride_h;
+    out += b * out_stride_s + h * out_stride_h;
+
+    const row_sums sums = attend_keys(
+        shared, q, k, v, sinks ? sinks + h : nullptr, begin, end, head_dim, head_dim, scale,
+        softcap, k_stride_n, k_stride_d, v_stride_n, v_stride_d);
     for (int d = thread; d < head_dim; d += threads) {
-        // Nothing attended: 0. A total that is NaN passes.
-        out[d] = rounded<Out>::from(total == 0.0f ? 0.0f : accumulator[d] / total);
+        out[d] = rounded<Out>::from(normalised(shared[d], sums.total));
     }
-    if (lse && thread == 0) lse[b * gridDim.x + h] = maximum + logf(total);
+    if (lse && thread == 0) lse[b * gridDim.x + h] = sums.maximum + logf(sums.total);
 }

@@ -11,8 +11,10 @@
 // Offsets into tensors are 64-bit: a cache of 2^31 elements is ordinary.
 typedef long long index_t;
 
-// A shuffle among the lanes of one wave. NVIDIA wants the mask of lanes that take part.
-__device__ __forceinline__ float lane_xor(float value, int mask) {
+// A shuffle among the lanes of one wave, of a built-in type. NVIDIA wants the mask of lanes that
+// take part.
+template <typename T>
+__device__ __forceinline__ T lane_xor(T value, int mask) {
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
     return __shfl_xor_sync(0xffffffffu, value, mask);
 #else
@@ -52,15 +54,14 @@ struct take_sum {
 #define BLOCK_REDUCE_SLOTS 32
 
 // Reduces `x` over a one-dimensional block; every thread gets the result. `slots` is shared
-// memory, BLOCK_REDUCE_SLOTS floats. Ends with the slots still being read: the next use of the
-// same slots starts with a barrier of its own.
-template <typename Op>
-__device__ __forceinline__ float block_reduce(float x, float *slots, Op op) {
+// memory, BLOCK_REDUCE_SLOTS of T. There is one barrier in it, which no thread passes before all
+// have come. Ends with the slots still being read: the caller has a barrier of its own before
+// the same slots are used again. `op` must give the same for (a, b) and (b, a), to the bit.
+template <typename T, typename Op>
+__device__ __forceinline__ T block_reduce(T x, T *slots, Op op) {
     const int threads = blockDim.x;
     for (int mask = lanes_of(threads) / 2; mask > 0; mask /= 2) x = op(x, lane_xor(x, mask));
-    if (threads <= warpSize) return x;
     const int wave = threadIdx.x / warpSize, waves = (threads + warpSize - 1) / warpSize;
-    __syncthreads();  // why: a slower wave may still read the slots of the call before
     if (threadIdx.x % warpSize == 0) slots[wave] = x;
     __syncthreads();
     x = slots[0];
@@ -77,4 +78,17 @@ __device__ __forceinline__ float finish_score(float dot, float scale, float soft
 // The first attended key of a sequence: all keys, or the last `window_len`.
 __device__ __forceinline__ int first_key(int seq_len, int window_len) {
     return window_len > 0 && window_len < seq_len ? seq_len - window_len : 0;
+}
+
+// exp(score - maximum), the weight of a key before it is normalised. A NaN score passes: what is
+// not a number must show.
+__device__ __forceinline__ float weight_of(float score, float maximum) {
+    // why: where every score so far is -inf, so is the maximum, and -inf - -inf is NaN.
+    return score == -INFINITY ? 0.0f : expf(score - maximum);
+}
+
+// A weighted sum divided by the sum of its weights. Where nothing has weight the sum is 0, or NaN
+// from a value that was multiplied by 0, and stays what it is. A total that is NaN passes.
+__device__ __forceinline__ float normalised(float sum, float total) {
+    return total == 0.0f ? sum : sum / total;
 }
