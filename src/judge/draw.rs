@@ -65,7 +65,7 @@ impl Space {
         let s = &self.manifest.supports;
         let count = self.slices.len();
         let (slice, whole) = &self.slices[turn % count];
-        let mut case = whole.as_stage(self.manifest.stage);
+        let mut case = self.with_params(whole);
         case.params = self.draw_params(r, None);
         case.wave = self.waves[(turn + turn / count) % self.waves.len()];
         (case.seed, case.order_seed) = (r.bits() >> 32, r.bits() >> 32);

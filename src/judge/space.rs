@@ -111,7 +111,15 @@ impl Space {
     pub fn with_params(&self, case: &Case) -> Case {
         let wave = self.waves.first().copied().unwrap_or(case.wave);
         let params = self.manifest.default_params();
-        Case { params, wave, ..case.as_stage(self.manifest.stage) }
+        let stage = self.manifest.stage;
+        // Types of tensors that the stage does not have are free: those of the kernel are taken.
+        let [q, kv, out] = stage.types();
+        let same = |d: &&DTypes| {
+            let of = &case.dtypes;
+            (!q || d.q == of.q) && (!kv || d.kv == of.kv) && (!out || d.out == of.out)
+        };
+        let dtypes = *self.manifest.supports.dtypes.iter().find(same).unwrap_or(&case.dtypes);
+        Case { params, wave, dtypes, ..case.as_stage(stage) }
     }
 
     /// Why a case lies outside the space; `None` where it lies inside.

@@ -27,16 +27,29 @@ macro_rules! file {
     };
 }
 
-/// The kernels that are part of the program.
+/// A built-in kernel: its manifest, and its source with all that it includes.
+macro_rules! kernel {
+    ($manifest:literal: $($file:literal)+) => {
+        Builtin { manifest: file!($manifest), files: &[$(file!($file)),+] }
+    };
+}
+
+/// The kernels that are part of the program: whole decode attention first, then the stages in the
+/// order in which an engine runs them.
 pub const BUILTINS: &[Builtin] = &[
-    Builtin {
-        manifest: file!("decode_naive.toml"),
-        files: &[file!("decode_naive.hip"), file!("portable.h")],
-    },
-    Builtin {
-        manifest: file!("decode_online.toml"),
-        files: &[file!("decode_online.hip"), file!("portable.h")],
-    },
+    kernel!("decode_naive.toml":
+        "decode_naive.hip" "scores.hip" "softmax.hip" "pv.hip" "matvec.h" "portable.h"),
+    kernel!("decode_online.toml": "decode_online.hip" "portable.h"),
+    kernel!("decode_split.toml": "decode_split.hip" "decode_online.hip" "merge.hip" "portable.h"),
+    kernel!("append.toml": "append.hip" "portable.h"),
+    kernel!("scores.toml": "scores.hip" "portable.h"),
+    kernel!("softmax.toml": "softmax.hip" "portable.h"),
+    kernel!("pv.toml": "pv.hip" "matvec.h" "portable.h"),
+    kernel!("split.toml": "decode_split.hip" "decode_online.hip" "merge.hip" "portable.h"),
+    kernel!("merge.toml": "merge.hip" "portable.h"),
+    kernel!("prefill.toml": "prefill.hip" "decode_online.hip" "portable.h"),
+    kernel!("head_combine.toml": "head_combine.hip" "matvec.h" "portable.h"),
+    kernel!("norm.toml": "norm.hip" "portable.h"),
 ];
 
 /// Why a kernel was not found.

@@ -159,6 +159,13 @@ impl Stage {
         self.port(Pointer::Sinks).is_some()
     }
 
+    /// Whether a tensor of the stage has the type `q`, `kv`, `out` of a case.
+    pub fn types(self) -> [bool; 3] {
+        use Pointer::*;
+        let any = |of: &[Pointer]| of.iter().any(|pointer| self.port(*pointer).is_some());
+        [any(&[Q, X, NewK, NewV, Residual]), any(&[K, V, WO, Weight]), any(&[Out])]
+    }
+
     /// Whether the stage reads or writes the residual stream.
     pub fn has_hidden(self) -> bool {
         matches!(self, Stage::HeadCombine | Stage::Norm)
