@@ -572,6 +572,9 @@ mod tests {
         }
         let k = image.buffer("k").unwrap();
         assert_eq!(image.describe(k.range.end + 3), "4 bytes past the end of k");
-        assert_eq!(image.describe(k.range.start + 5), "k[sequence 0, token 0, head 0, element 1] (an input)");
+        assert_eq!(
+            image.describe(k.range.start + 5),
+            "k[sequence 0, token 0, head 0, element 1] (an input)"
+        );
     }
 }

@@ -44,9 +44,20 @@ impl Probe {
 
     /// Takes a wrong output into account.
     fn see(&mut self, wrong: impl Iterator<Item = f64>, right: &[f64], bounds: &[f64]) {
+        self.see_apart(wrong, right, bounds, Self::SAME);
+    }
+
+    /// As [`Probe::see`]; values closer than `same` in relative terms are the same.
+    fn see_apart(
+        &mut self,
+        wrong: impl Iterator<Item = f64>,
+        right: &[f64],
+        bounds: &[f64],
+        same: f64,
+    ) {
         for ((wrong, right), bound) in wrong.zip(right).zip(bounds) {
             let error = (wrong - right).abs();
-            if error > Self::SAME * right.abs().max(wrong.abs()) {
+            if error > same * right.abs().max(wrong.abs()) {
                 self.differs = true;
                 self.ratio = self.ratio.max(error / bound);
             }
@@ -62,6 +73,10 @@ impl Probe {
         self.ratio > 1.0
     }
 }
+
+/// Weights that are given in f32 sum to 1 within half a unit in the last place of each: values that
+/// differ by less than this are the same.
+const GIVEN_SAME: f64 = 1.0 / (1u64 << 22) as f64;
 
 const ZEROS: &str = "an all-zero output";
 const MEAN: &str = "the mean of V";
@@ -143,8 +158,7 @@ fn expect_attention(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
                 out.bound.extend_from_slice(&limits.out);
                 lse.want.push(answer.lse);
                 lse.bound.push(limits.lse);
-                let weights = Weights { renormalise: true, uniform: false };
-                gate.see_head(&head, &answer, &limits.out, weights);
+                gate.see_head(&head, &answer, &limits.out, Weights::Computed);
             }
         }
     }
@@ -220,10 +234,7 @@ fn expect_pv(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
             bound_pv(v, case.head_dim_v, &answer, a, &mut limits);
             let scores = Scores::Given(given);
             let head = Head { scores, v, head_dim_v: case.head_dim_v, sink: None };
-            let most = given.iter().copied().fold(0.0, f32::max);
-            // Weights that are equal but for their rounding make the mean of V, which is right.
-            let uniform = given.iter().all(|p| most - p <= 2.0 * f32::EPSILON * most);
-            gate.see_head(&head, &answer, &limits, Weights { renormalise: false, uniform });
+            gate.see_head(&head, &answer, &limits, Weights::Given);
             out.want.extend_from_slice(&answer.out);
             out.bound.extend_from_slice(&limits);
         }
@@ -316,13 +327,13 @@ struct Gate {
     neighbour: Probe,
 }
 
-/// What the gate must know of a head's weights.
-#[derive(Debug, Clone, Copy)]
-struct Weights {
-    /// Whether those of the other keys would take the mass of one that is dropped.
-    renormalise: bool,
-    /// Whether they are given, and all equal.
-    uniform: bool,
+/// Where a head's weights come from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Weights {
+    /// The kernel computes them: those of the other keys take the mass of one that is dropped.
+    Computed,
+    /// They are an input, and sum to 1 only within their rounding to f32.
+    Given,
 }
 
 impl Gate {
@@ -349,9 +360,11 @@ impl Gate {
         if !self.zeros.is_seen() {
             self.zeros.see(std::iter::repeat(0.0), &answer.out, limits);
         }
-        if !self.mean.is_seen() && keys > 0 && !weights.uniform {
+        if !self.mean.is_seen() && keys > 0 {
             let column = |d: usize| rows().map(|row| row[d] as f64).sum::<f64>() / keys as f64;
-            self.mean.see((0..dv).map(column), &answer.out, limits);
+            // why: equal weights, or a constant V, make the mean of V but for the weights' rounding.
+            let same = if weights == Weights::Given { GIVEN_SAME } else { Probe::SAME };
+            self.mean.see_apart((0..dv).map(column), &answer.out, limits, same);
         }
         if !self.dropped.is_seen() && keys > 0 {
             // The key whose absence moves the output most.
@@ -362,8 +375,11 @@ impl Gate {
             };
             let n = (0..keys).max_by(|a, b| effect(*a).total_cmp(&effect(*b))).expect("keys");
             let others = || (0..keys).filter(|j| *j != n);
-            let mass: f64 =
-                if weights.renormalise { others().map(|j| answer.probs[j]).sum() } else { 1.0 };
+            let mass: f64 = if weights == Weights::Computed {
+                others().map(|j| answer.probs[j]).sum()
+            } else {
+                1.0
+            };
             let without = |d: usize| {
                 let sum: f64 = others().map(|j| answer.probs[j] * head.v[j * dv + d] as f64).sum();
                 if mass > 0.0 { sum / mass } else { 0.0 }
@@ -446,9 +462,7 @@ mod tests {
     fn every_stage_expects_what_is_judged() {
         for stage in Stage::ALL {
             let keys = if stage.has_keys() { "[40,3]" } else { "1" };
-            let id = format!(
-                "stage={stage},b=2,hq=4,hkv=2,d=16,n={keys},p.splits=5,dt=f16,seed=9"
-            );
+            let id = format!("stage={stage},b=2,hq=4,hkv=2,d=16,n={keys},p.splits=5,dt=f16,seed=9");
             let case: Case = id.parse().unwrap();
             let e = expected(&id);
             assert_eq!(e.vacuous(), None, "{id}: {:?}", e.probes);
