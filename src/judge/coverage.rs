@@ -1,6 +1,7 @@
 //! What a sweep drew: a histogram by axis, and the supported things that it never exercised.
 
 use super::draw::{LARGEST_HEAD_DIM, LARGEST_PREFILL, LARGEST_SEQ_LEN};
+use super::law::Law;
 use super::space::Space;
 use crate::problem::{Axis, Case, Layout, Pointer, Regime, Stage};
 use std::collections::BTreeMap;
@@ -89,8 +90,8 @@ fn buckets(case: &Case) -> Vec<(String, String)> {
 }
 
 impl Coverage {
-    /// Counts a case.
-    pub fn count(&mut self, case: &Case) {
+    /// Counts a case, and the law that it was tried on besides.
+    pub fn count(&mut self, case: &Case, law: Option<Law>) {
         self.cases += 1;
         let lens = case.seq_lens.iter().copied();
         let ends = (lens.clone().min().unwrap_or(0), lens.max().unwrap_or(0));
@@ -99,7 +100,8 @@ impl Coverage {
         for (old, new) in old.iter_mut().zip(new) {
             *old = (old.0.min(new.0), old.1.max(new.1));
         }
-        for (axis, bucket) in buckets(case) {
+        let law = ("law".to_owned(), law.map_or("none", Law::name).to_owned());
+        for (axis, bucket) in buckets(case).into_iter().chain([law]) {
             *self.axes.entry(axis).or_default().entry(bucket).or_default() += 1;
         }
     }
@@ -207,7 +209,7 @@ mod tests {
         let mut coverage = Coverage::default();
         for i in 0..EDGE_CASES {
             if let Draw::Case(case) = space.draw(1, i) {
-                coverage.count(&case);
+                coverage.count(&case, None);
             }
         }
         assert_eq!(coverage.missing(&space), Vec::<String>::new());

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod coverage;
 pub mod draw;
+pub mod law;
 pub mod replay;
 pub mod shrink;
 pub mod space;

@@ -8,7 +8,7 @@ use super::coverage::Coverage;
 use super::draw::Draw;
 use super::shrink::Cases;
 use super::space::Space;
-use super::trial::{Failure, Outcome, Trial, TrialError};
+use super::trial::{Failure, Outcome, Passed, Trial, TrialError};
 use crate::problem::Case;
 use proptest::strategy::ValueTree;
 use std::collections::BTreeMap;
@@ -175,7 +175,7 @@ impl Report {
 
 /// What one index came to.
 enum Judged {
-    Passed(Case, f64, usize),
+    Passed(Case, Passed),
     Failed(Case, Box<Failure>),
     Vacuous(&'static str),
     Skipped(String),
@@ -322,7 +322,7 @@ impl Shared<'_> {
             Draw::Outside(what, why) => return Ok(Judged::Skipped(format!("{what}: {why}"))),
         };
         Ok(match trial.judge(&case).map_err(|e| Box::new((case.to_string(), e)))? {
-            Outcome::Passed(p) => Judged::Passed(case, p.ratio, p.runs),
+            Outcome::Passed(p) => Judged::Passed(case, p),
             Outcome::Failed(failure) => Judged::Failed(case, failure),
             Outcome::Vacuous(why) => Judged::Vacuous(why),
         })
@@ -363,8 +363,11 @@ fn shrink(
     (tree.smallest().clone(), smallest, tries)
 }
 
-/// `oracle` for `oracle/lse`.
+/// `oracle` for `oracle/lse`. Each law is a family of its own.
 fn family(property: &str) -> &str {
+    if property.starts_with("law/") {
+        return property;
+    }
     property.split('/').next().unwrap_or(property)
 }
 
@@ -384,16 +387,16 @@ struct Tally {
 impl Tally {
     fn add(&mut self, judged: Judged) {
         match judged {
-            Judged::Passed(case, ratio, runs) => {
+            Judged::Passed(case, Passed { ratio, runs, law }) => {
                 self.passed += 1;
                 self.runs += runs;
-                self.coverage.count(&case);
+                self.coverage.count(&case, law);
                 self.by_wave.entry(case.wave).or_default().passed += 1;
                 self.ratios.push((ratio, case));
             }
             Judged::Failed(case, failure) => {
                 self.runs += failure.run + 1;
-                self.coverage.count(&case);
+                self.coverage.count(&case, None);
                 self.by_wave.entry(case.wave).or_default().failed += 1;
                 self.failures.push((case, failure));
             }
@@ -499,7 +502,7 @@ pub fn judge_one(trial: &mut Trial, case: &Case) -> Result<Report, TrialError> {
     let outcome = trial.judge(case)?;
     let mut tally = Tally::default();
     tally.add(match outcome {
-        Outcome::Passed(p) => Judged::Passed(case.clone(), p.ratio, p.runs),
+        Outcome::Passed(p) => Judged::Passed(case.clone(), p),
         Outcome::Failed(failure) => Judged::Failed(case.clone(), failure),
         Outcome::Vacuous(why) => Judged::Vacuous(why),
     });

@@ -1,12 +1,13 @@
 //! One case on one device: three runs under different poison and thread orders, each judged.
 
 use super::compare::{Comparison, Where, compare, place, values};
+use super::law::{self, Law, Posed};
 use crate::data::captured::Captured;
 use crate::data::generate::{DataError, generate};
 use crate::data::image::{Image, Poisons, Role, Stray};
 use crate::data::inputs::Inputs;
 use crate::device::{Arg, CompileError, Device, Fault, Launch, Module, RunError, Source};
-use crate::kernel::{ArgSpec, Denormals, Env, Law, Manifest, PlanError, ScratchType};
+use crate::kernel::{ArgSpec, Denormals, Env, Manifest, PlanError, Promise, ScratchType};
 use crate::oracle::{Arithmetic, Expected};
 use crate::problem::{Axis, Case, CaseError, DType, Placement, Placements, Pointer, Stage, Tensor};
 use std::collections::{BTreeMap, HashMap};
@@ -74,6 +75,8 @@ pub struct Passed {
     pub ratio: f64,
     /// Runs that were judged.
     pub runs: usize,
+    /// The law that it was tried on, besides.
+    pub law: Option<Law>,
 }
 
 /// How a case failed.
@@ -188,7 +191,7 @@ impl Trial {
         let expected = Expected::new(case, inputs, &self.arithmetic(case));
         let Planned { image, launches } = self.plan(case)?;
         let judged = self.judged(case);
-        let exact = self.manifest.numerics.bitwise.contains(&Law::Repeat);
+        let exact = self.manifest.numerics.bitwise.contains(&Promise::Repeat);
 
         let mut first: Option<Vec<u8>> = None;
         let mut passed = Passed::default();
@@ -232,8 +235,142 @@ impl Trial {
                 _ => {}
             }
         }
+        if let Some((law, posed)) = law::choose(&self.manifest, case, inputs) {
+            passed.law = Some(law);
+            passed.runs += posed.runs.len();
+            if let Some(failure) = self.try_law(law, &posed, case, &image, &expected)? {
+                return Ok(Outcome::Failed(Box::new(failure)));
+            }
+        }
         // A vacuous case was run all the same: it may crash, or write where it must not.
         Ok(expected.vacuous().map_or(Outcome::Passed(passed), Outcome::Vacuous))
+    }
+
+    /// Judges the kernel by one law on given inputs; `None` where the law does not apply.
+    ///
+    /// # Errors
+    /// [`TrialError`]: the case, or the law's, could not be run.
+    pub fn judge_law(
+        &mut self,
+        law: Law,
+        case: &Case,
+        inputs: &Inputs,
+    ) -> Result<Option<Outcome>, TrialError> {
+        let Some(posed) = law::pose(law, &self.manifest, case, inputs) else { return Ok(None) };
+        let expected = Expected::new(case, inputs, &self.arithmetic(case));
+        let Planned { image, launches } = self.plan(case)?;
+        let (poisons, order_seed) = (Poisons::RUNS[2], case.order_seed);
+        if let Some(fault) = self.run(case, inputs, &image, &launches, poisons, order_seed)? {
+            let (property, detail) = fault_in_words(&fault, &image);
+            let buffers = self.buffers(&image, false)?;
+            let (comparison, run) = (None, 2);
+            let failure =
+                Failure { property, detail, comparison, run, poisons, order_seed, buffers };
+            return Ok(Some(Outcome::Failed(Box::new(failure))));
+        }
+        let failure = self.try_law(law, &posed, case, &image, &expected)?;
+        let passed = Passed { ratio: 0.0, runs: 1 + posed.runs.len(), law: Some(law) };
+        Ok(Some(failure.map_or(Outcome::Passed(passed), |f| Outcome::Failed(Box::new(f)))))
+    }
+
+    /// Tries a law on a case that has just been run; how it fails, if it does.
+    fn try_law(
+        &mut self,
+        law: Law,
+        posed: &Posed,
+        case: &Case,
+        image: &Image,
+        expected: &Expected,
+    ) -> Result<Option<Failure>, TrialError> {
+        let judged = self.judged(case);
+        // What the case itself came to, before its memory is used again.
+        let buffers = self.buffers(image, true)?;
+        let after = self.after(image)?;
+        let own: Vec<Vec<f64>> = judged.iter().map(|o| values(case, image, after, *o)).collect();
+        let poisons = Poisons::RUNS[2];
+        let failed = |detail: String, comparison: Option<Comparison>| {
+            let (property, run, order_seed) = (law.property(), 2, case.order_seed);
+            let buffers = buffers.clone();
+            Some(Failure { property, detail, comparison, run, poisons, order_seed, buffers })
+        };
+        let mut runs = Vec::new();
+        for (other, inputs) in &posed.runs {
+            match self.observe(other, inputs, poisons)? {
+                Ok(observed) => runs.push(observed),
+                Err(fault) => return Ok(failed(format!("{fault} (posed as {other})"), None)),
+            }
+        }
+        let first = &posed.runs[0].0;
+        let exact = law.is_exact(&self.manifest);
+        // The bounds are dear, and needed only where bits differ.
+        let mut limits: Option<Vec<Expected>> = None;
+        for (i, output) in judged.iter().enumerate() {
+            let others: Vec<Vec<f64>> = match runs.len() {
+                1 => vec![own[i].clone()],
+                _ => runs[1..].iter().map(|run| run[i].values.clone()).collect(),
+            };
+            let Some(wanted) = posed.predict(case, *output, &others) else { continue };
+            let got = &runs[0][i].values;
+            let differs = |(got, want): (&f64, &f64)| {
+                got.to_bits() != want.to_bits() && (got.is_finite() || want.is_finite())
+            };
+            if !got.iter().zip(&wanted).any(differs) {
+                continue;
+            }
+            let arithmetic = self.arithmetic(case);
+            let limits = limits.get_or_insert_with(|| {
+                let of = |(c, inputs): &(Case, Inputs)| Expected::new(c, inputs, &arithmetic);
+                let mut all: Vec<Expected> = posed.runs.iter().map(of).collect();
+                if all.len() == 1 {
+                    all.push(expected.clone());
+                }
+                all
+            });
+            let bounds: Option<Vec<Vec<f64>>> =
+                limits.iter().map(|e| e.of(*output).map(|right| right.bound.clone())).collect();
+            let Some(slack) = bounds.and_then(|bounds| posed.slack(case, *output, &bounds)) else {
+                continue;
+            };
+            for (j, (got, want)) in got.iter().zip(&wanted).enumerate() {
+                let limit = if exact { 0.0 } else { slack[j] };
+                let error = (got - want).abs();
+                let apart = match (got.is_finite(), want.is_finite()) {
+                    (true, true) => error > limit,
+                    // -inf of an empty lse is a value; what overflows in one may not in the other.
+                    (false, false) => false,
+                    _ => limit.is_finite(),
+                };
+                if !apart {
+                    continue;
+                }
+                let image = Image::new(first, &first.placements()?, &[]);
+                let at = image.map_or(Where::default(), |image| place(first, &image, *output, j));
+                let (ratio, what) = if exact {
+                    (f64::INFINITY, "the very bits, as the manifest promises".to_owned())
+                } else {
+                    (error / limit, format!("within {limit:.2e}"))
+                };
+                let detail = format!(
+                    "{} is {got:.9e} where the law `{}` has {want:.9e}, {what} (posed as {first})",
+                    element_in_words(first, *output, at),
+                    law.name(),
+                );
+                let comparison = Comparison {
+                    ratio,
+                    ratios: Vec::new(),
+                    at,
+                    output: *output,
+                    got: *got,
+                    want: *want,
+                    bound: limit,
+                    max_abs: error,
+                    mae: error,
+                    wrong: 1,
+                };
+                return Ok(failed(detail, Some(comparison)));
+            }
+        }
+        Ok(None)
     }
 
     /// Runs the kernel once and gives its judged outputs; or the fault, in words.

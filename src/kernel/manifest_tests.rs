@@ -1,5 +1,5 @@
 use super::*;
-use crate::kernel::{Denormals, Law, Range, ScalarType, ScratchType};
+use crate::kernel::{Denormals, Promise, Range, ScalarType, ScratchType};
 use crate::problem::{DType, DTypes};
 use std::collections::BTreeSet;
 
@@ -137,7 +137,7 @@ fn defaults() {
     let n = m.numerics;
     assert_eq!((n.accumulate, n.probs), (DType::F32, DType::F32));
     assert_eq!((n.exp_ulp, n.exp_arg_ulp, n.tanh_ulp), (2.0, 1.0, 4.0));
-    assert_eq!((n.denormals, n.bitwise), (Denormals::Keep, BTreeSet::from([Law::Repeat])));
+    assert_eq!((n.denormals, n.bitwise), (Denormals::Keep, BTreeSet::from([Promise::Repeat])));
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub use env::Env;
 pub use expr::{Expr, ExprError, ExprProblem, Value};
 pub use fit::Unsupported;
 pub use manifest::{Code, Define, LaunchSpec, Manifest, Param};
-pub use numerics::{Denormals, Law, Numerics};
+pub use numerics::{Denormals, Numerics, Promise};
 pub use plan::{PlanError, ScratchSize};
 pub use read::{ManifestError, ManifestProblem, TextError};
 pub use registry::{BUILTINS, Builtin, Registry, RegistryError};

@@ -1,8 +1,7 @@
 //! `[numerics]`: what a kernel promises, and so what its error bound may assume.
 
 use super::read::{ManifestError, Section};
-use crate::problem::DType;
-use crate::problem::named;
+use crate::problem::{DType, named};
 use std::collections::BTreeSet;
 
 named! {
@@ -17,7 +16,7 @@ named! {
 
 named! {
     /// A property that can hold to the bit.
-    Law, "law", {
+    Promise, "law", {
         /// The same launch again, in another thread order.
         Repeat = "repeat",
         /// Whatever else is in the batch.
@@ -47,7 +46,7 @@ pub struct Numerics {
     /// What becomes of subnormal numbers.
     pub denormals: Denormals,
     /// The properties that hold to the bit; the others hold within twice the bound.
-    pub bitwise: BTreeSet<Law>,
+    pub bitwise: BTreeSet<Promise>,
 }
 
 impl Default for Numerics {
@@ -60,7 +59,7 @@ impl Default for Numerics {
             tanh_ulp: 4.0,
             trig_ulp: 4.0,
             denormals: Denormals::Keep,
-            bitwise: BTreeSet::from([Law::Repeat]),
+            bitwise: BTreeSet::from([Promise::Repeat]),
         }
     }
 }
