@@ -5,6 +5,7 @@ mod bench;
 mod decode;
 mod device;
 mod faults;
+mod laws;
 mod oracle;
 mod program;
 mod support;
