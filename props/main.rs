@@ -7,5 +7,6 @@ mod device;
 mod faults;
 mod laws;
 mod oracle;
+mod own_kernel;
 mod program;
 mod support;
