@@ -6,8 +6,8 @@
 //   out[b,h,:] = sum_n exp(s_n - m) v[b,g,n,:] / l,   l = sum_n exp(s_n - m) [+ exp(sink_h - m)]
 //   lse[b,h]   = m + log(l)                           base e; -inf where no key is attended
 //
-//   q, out   [batch, num_heads, head_dim]               any strides, unit along head_dim
-//   k, v     [batch, num_kv_heads, capacity, head_dim]  any strides on every axis
+//   q, out   [batch, num_heads, head_dim], [.., head_dim_v]  any strides, unit along the last axis
+//   k, v     [batch, num_kv_heads, capacity, head_dim], [.., head_dim_v]  any strides on every axis
 //   seq_lens [batch] i32    sinks [num_heads] f32 or null    lse [batch, num_heads] f32 or null
 //
 // Algorithm: online softmax, Milakov & Gimelshein 2018 (arXiv:1805.02867), algorithm 3, a tile of
@@ -91,10 +91,11 @@ __device__ __forceinline__ row_sums attend_keys(
 template <typename Q, typename KV, typename Out>
 __global__ void decode_online(
     const Q *q, const KV *k, const KV *v, Out *out, float *lse, const int *seq_lens,
-    const float *sinks, int group, int head_dim, int window_len, float scale, float softcap,
-    index_t q_stride_s, index_t q_stride_h, index_t out_stride_s, index_t out_stride_h,
-    index_t k_stride_s, index_t k_stride_h, index_t k_stride_n, index_t k_stride_d,
-    index_t v_stride_s, index_t v_stride_h, index_t v_stride_n, index_t v_stride_d) {
+    const float *sinks, int group, int head_dim, int head_dim_v, int window_len, float scale,
+    float softcap, index_t q_stride_s, index_t q_stride_h, index_t out_stride_s,
+    index_t out_stride_h, index_t k_stride_s, index_t k_stride_h, index_t k_stride_n,
+    index_t k_stride_d, index_t v_stride_s, index_t v_stride_h, index_t v_stride_n,
+    index_t v_stride_d) {
     extern __shared__ float shared[];
     const int h = blockIdx.x, b = blockIdx.y, kv_head = h / group;
     const int thread = threadIdx.x, threads = blockDim.x;
@@ -105,9 +106,9 @@ __global__ void decode_online(
     out += b * out_stride_s + h * out_stride_h;
 
     const row_sums sums = attend_keys(
-        shared, q, k, v, sinks ? sinks + h : nullptr, begin, end, head_dim, head_dim, scale,
-        softcap, k_stride_n, k_stride_d, v_stride_n, v_stride_d);
-    for (int d = thread; d < head_dim; d += threads) {
+        shared, q, k, v, sinks ? sinks + h : nullptr, begin, end, head_dim, head_dim_v,
+        scale, softcap, k_stride_n, k_stride_d, v_stride_n, v_stride_d);
+    for (int d = thread; d < head_dim_v; d += threads) {
         out[d] = rounded<Out>::from(normalised(shared[d], sums.total));
     }
     if (lse && thread == 0) lse[b * gridDim.x + h] = sums.maximum + logf(sums.total);

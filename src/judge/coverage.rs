@@ -54,6 +54,11 @@ fn buckets(case: &Case) -> Vec<(String, String)> {
     let all = [
         ("seq_len", keys, bucket(&SEQ_LEN, case.seq_len()).into()),
         ("head_dim", heads, size.into()),
+        (
+            "head_dim_v",
+            has(Pointer::V) && stage != Stage::Append,
+            if case.head_dim_v == case.head_dim { "head_dim" } else { "other" }.into(),
+        ),
         ("hidden", stage.has_hidden(), bucket(&SEQ_LEN, case.hidden).into()),
         ("dtype", true, case.dtypes.to_string()),
         ("k layout", has(Pointer::K), one_sequence(&case.k.layout)),
@@ -134,6 +139,9 @@ impl Coverage {
                 if stage.port(pointer).is_some() {
                     layouts.iter().for_each(|l| want(axis, one_sequence(l)));
                 }
+            }
+            if supports.head_dim_v.is_some() && stage.port(Pointer::V).is_some() {
+                want("head_dim_v", "other".to_owned());
             }
             if stage == Stage::Append {
                 supports.rope.iter().for_each(|style| want("rope", style.to_string()));

@@ -133,6 +133,11 @@ impl Space {
         let mut case =
             Case::plain(group * num_kv_heads, num_kv_heads, head_dim, vec![1]).for_stage(stage);
         case.dtypes = dtypes;
+        // V rows of another length, as latent attention has them.
+        if let Some(range) = s.head_dim_v.as_ref().filter(|_| stage != Stage::Norm) {
+            let other = r.below(3) == 0 || !range.contains(head_dim);
+            case.head_dim_v = if other { draw_head_dim(r, range) } else { head_dim };
+        }
         let batches = edges(&s.batch, [1, 2, 3, 4, 8, 17], LARGEST_COUNT);
         let batch = match edge {
             Some(e) => batches[e.pick(axis::BATCH, batches.len())],
@@ -361,7 +366,9 @@ fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
             && !whole_heads
             && less >= 8
         {
-            (case.head_dim, case.head_dim_v) = (less, less);
+            let same = case.head_dim_v == case.head_dim;
+            case.head_dim = less;
+            case.head_dim_v = if same { less } else { case.head_dim_v.min(less) };
         } else {
             return;
         }

@@ -81,6 +81,16 @@ impl Space {
                 return nothing(format!("{option} {from}..{to}"), has);
             }
         }
+        // Rows of V are head vectors too.
+        if let Some((from, to)) = filter.head_dim
+            && let Some(range) = &mut narrow.supports.head_dim_v
+        {
+            range.min = range.min.max(from);
+            range.max = Some(range.max.map_or(to, |max| max.min(to)));
+            if range.at_least(from).is_none() {
+                narrow.supports.head_dim_v = None;
+            }
+        }
         let mut regimes = Regime::synthetic();
         let mut slices = slices.to_vec();
         slices.retain(|_| manifest.stage.takes_slices());
