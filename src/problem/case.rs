@@ -1,5 +1,6 @@
 //! A decode attention case: everything that defines one judged problem.
 
+use super::text::{clip, is_identifier, sanitise};
 use super::{Axis, DType, DTypes, Extents, Layout, LayoutError, Placement, Regime};
 use std::collections::BTreeMap;
 
@@ -247,8 +248,12 @@ impl Case {
 
     /// Multiply-adds of Q·K and P·V over attended keys: the cost of judging the case.
     pub fn work(&self) -> usize {
-        let keys: usize = (0..self.batch()).map(|s| self.attended(s).len()).sum();
-        keys * self.num_heads * (self.head_dim + self.head_dim_v)
+        // Extents that can be placed are small enough one by one; their product need not be.
+        let keys = |sum: usize, s| sum.saturating_add(self.attended(s).len());
+        (0..self.batch())
+            .fold(0, keys)
+            .saturating_mul(self.num_heads)
+            .saturating_mul(self.head_dim.saturating_add(self.head_dim_v))
     }
 
     /// Where every element lies.
@@ -332,6 +337,17 @@ impl Case {
             if text.as_str() != "SHD" {
                 return fail(format!("{tensor}={} must be over the axes HD", storage.layout));
             }
+        }
+        // Names that end a field of the id too early would make it the id of another case.
+        if let Some(name) = self.params.keys().find(|name| !is_identifier(name)) {
+            let name = clip(name);
+            return fail(format!("parameter `{name}` is no identifier; use letters, digits and _"));
+        }
+        if let Regime::Slice(name) = &self.regime
+            && sanitise(name) != *name
+        {
+            let (name, better) = (clip(name), clip(&sanitise(name)));
+            return fail(format!("slice name `{name}` does not fit in an id; call it `{better}`"));
         }
         if self.wave != 32 && self.wave != 64 {
             return fail(format!("wave={} must be 32 or 64", self.wave));

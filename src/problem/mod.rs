@@ -7,8 +7,11 @@ mod dtype;
 mod id;
 mod layout;
 mod regime;
+mod text;
 
 pub use case::{Case, CaseError, Form, Placements, Storage, default_scale};
 pub use dtype::{DType, DTypes, UnknownDType, pow2};
 pub use layout::{Axis, Extents, Layout, LayoutError, Placement};
 pub use regime::{HotKey, LargeScores, Regime, UnknownRegime};
+pub use text::sanitise;
+pub(crate) use text::clip;
