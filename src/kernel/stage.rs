@@ -1,6 +1,7 @@
 //! Stages: what a kernel computes, and the tensors that it may take.
 
 use super::expr::nearest;
+use crate::problem::clip;
 use std::fmt;
 use std::str::FromStr;
 
@@ -63,7 +64,7 @@ impl UnknownName {
         let known: Vec<&str> = known.collect();
         UnknownName {
             what,
-            name: name.to_owned(),
+            name: clip(name),
             nearest: nearest(name, known.iter().copied()).to_owned(),
             known: known.join(", "),
         }

@@ -14,4 +14,4 @@ pub use dtype::{DType, DTypes, UnknownDType, pow2};
 pub use layout::{Axis, Extents, Layout, LayoutError, Placement};
 pub use regime::{HotKey, LargeScores, Regime, UnknownRegime};
 pub use text::sanitise;
-pub(crate) use text::clip;
+pub(crate) use text::{clip, is_identifier, one_line};
