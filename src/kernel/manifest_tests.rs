@@ -469,6 +469,25 @@ fn every_mistake_names_file_line_key_and_mend() {
             11,
             "unknown law `repat`; did you mean `repeat`?",
         ),
+        // These had a sweep ask for gigabytes, or overflow, before it had a case.
+        (
+            end,
+            add("[supports]\nbatch = { min = 1000000000 }\n"),
+            11,
+            "its least value is 1000000000; it must be at most 65536",
+        ),
+        (
+            end,
+            add("[supports]\nhead_dim = { one_of = [4, 9000000000000000000] }\n"),
+            11,
+            "`supports.head_dim.one_of` = 9000000000000000000: it must be at most 1048576",
+        ),
+        (
+            end,
+            add("[supports]\nseq_len = { multiple_of = 4294967296, min = 1 }\n"),
+            11,
+            "its least value is 4294967296; it must be at most 2147483647",
+        ),
         ("[[launch]]", "defines = { 2X = 1 }\n[[launch]]".into(), 5, "the name is no identifier"),
         (
             "[[launch]]",

@@ -222,7 +222,7 @@ impl FromStr for Case {
 
 /// More sequences than this in one case are a typing error, not a batch: no grid has as many blocks
 /// along its second or third axis. A short id asks for a length each, so there must be some end.
-const MAX_BATCH: usize = 1 << 16;
+pub(crate) const MAX_BATCH: usize = 1 << 16;
 
 /// Why a key is refused the second time.
 const TWICE: &str = "the key occurs twice; write it once";

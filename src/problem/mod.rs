@@ -11,6 +11,7 @@ mod text;
 
 pub use case::{Case, CaseError, Form, Placements, Storage, default_scale};
 pub use dtype::{DType, DTypes, UnknownDType, pow2};
+pub(crate) use id::MAX_BATCH;
 pub use layout::{Axis, Extents, Layout, LayoutError, Placement};
 pub use regime::{HotKey, LargeScores, Regime, UnknownRegime};
 pub use text::sanitise;
