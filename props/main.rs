@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod corpus;
 mod decode;
 mod device;
 mod faults;

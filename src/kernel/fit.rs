@@ -1,8 +1,13 @@
 //! Whether a case lies inside a kernel's `[supports]` and `[layout]`.
 
 use super::manifest::Manifest;
-use crate::problem::{Axis, Case, DType, Layout, Placement, Pointer, Stage, Storage};
+use crate::problem::{
+    Axis, Case, DType, Layout, Placement, Pointer, Stage, Storage, clip, one_line,
+};
 use std::fmt;
+
+/// Characters of a list that a message shows; a tunable may have thousands of values.
+const SHOWN: usize = 300;
 
 /// Why a kernel is not driven with a case. Not a failure: counted as skipped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,7 +96,7 @@ impl Manifest {
 
     fn supports_params(&self, case: &Case) -> Result<(), Unsupported> {
         for param in &self.params {
-            let what = format!("parameter {}", param.name);
+            let what = format!("parameter {}", clip(&param.name));
             match case.params.get(&param.name) {
                 Some(value) if param.values.contains(value) => {}
                 Some(value) => return Err(self.refuse(&what, value, join(&param.values))),
@@ -100,7 +105,8 @@ impl Manifest {
         }
         match case.params.iter().find(|(name, _)| !self.params.iter().any(|p| p.name == **name)) {
             Some((name, value)) => {
-                Err(self.refuse(&format!("parameter {name}"), value, "no such parameter"))
+                let what = format!("parameter {}", clip(name));
+                Err(self.refuse(&what, value, "no such parameter"))
             }
             None => Ok(()),
         }
@@ -184,8 +190,8 @@ impl Manifest {
         Unsupported {
             kernel: self.name.clone(),
             what: what.to_owned(),
-            got: got.to_string(),
-            supports: supports.to_string(),
+            got: one_line(&got.to_string(), SHOWN),
+            supports: one_line(&supports.to_string(), SHOWN),
         }
     }
 }

@@ -8,14 +8,21 @@ use super::numerics::Numerics;
 use super::read::{Document, Item, ManifestError, ManifestProblem, Section};
 use super::supports::{Layouts, Supports};
 use super::template::{TYPE_NAMES, Template};
-use crate::problem::Case;
-use crate::problem::{Pointer, Stage};
+use crate::problem::{Case, Pointer, Stage, clip, is_identifier};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 /// The format that this program reads.
 pub const FORMAT: &str = "kernel/1";
+
+/// A manifest takes a few kilobytes; what is larger is another file, or no file at all
+/// (`/dev/zero`). Names are looked up one by one, which is fast for as many as fit in here.
+const MAX_BYTES: usize = 256 << 10;
+
+/// Bytes of a kernel's name: files are called after it, and their names have at most 255.
+const MAX_NAME: usize = 100;
 
 /// Endings of code objects.
 const OBJECT_ENDINGS: [&str; 4] = ["hsaco", "co", "cubin", "ptx"];
@@ -113,7 +120,15 @@ impl Manifest {
             let problem = Box::new(ManifestProblem::Io(why));
             ManifestError { file: shown.clone(), line: 0, problem }
         };
-        let text = std::fs::read_to_string(file).map_err(|e| fail(e.to_string()))?;
+        let mut bytes = Vec::new();
+        // One byte more than a manifest may have, so that it shows.
+        std::fs::File::open(file)
+            .and_then(|f| f.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+            .map_err(|e| fail(e.to_string()))?;
+        let text = String::from_utf8_lossy(&bytes);
+        if bytes.len() <= MAX_BYTES && std::str::from_utf8(&bytes).is_err() {
+            return Err(fail("it is not UTF-8 text".into()));
+        }
         let manifest = Manifest::parse(&text, file)?;
         let code = manifest.code.path();
         if !code.is_file() {
@@ -142,6 +157,9 @@ impl Manifest {
     pub fn parse(text: &str, file: &Path) -> Result<Manifest, ManifestError> {
         let shown = file.display().to_string();
         let doc = Document { file: &shown, text };
+        if text.len() > MAX_BYTES {
+            return Err(doc.error(0, ManifestProblem::TooLarge { limit: MAX_BYTES }));
+        }
         let table = DeTable::parse(text).map_err(|e| {
             let at = e.span().map_or(0, |s| s.start);
             doc.error(at, ManifestProblem::Syntax(e.message().to_owned()))
@@ -218,9 +236,9 @@ impl Manifest {
     pub fn arg_name(&self, arg: &ArgSpec) -> String {
         match arg {
             ArgSpec::Pointer(pointer) => pointer.to_string(),
-            ArgSpec::Scratch(i) => self.scratch.get(*i).map_or("?", |s| &s.name).to_owned(),
+            ArgSpec::Scratch(i) => self.scratch.get(*i).map_or("?".to_owned(), |s| clip(&s.name)),
             ArgSpec::Null => NULL.to_owned(),
-            ArgSpec::Scalar { ty, expr } => format!("{ty}:{expr}"),
+            ArgSpec::Scalar { ty, expr } => format!("{ty}:{}", clip(expr.text())),
         }
     }
 }
@@ -297,6 +315,10 @@ fn read_name(item: &Item) -> Result<String> {
         let why = "a kernel's name has no spaces and no slashes; write one such as flash-decode";
         return Err(item.bad(format_args!("{name:?}"), why));
     }
+    if name.len() > MAX_NAME {
+        let why = format_args!("it has {} bytes; use at most {MAX_NAME}", name.len());
+        return Err(item.bad(format_args!("{name:?}"), why));
+    }
     Ok(name.to_owned())
 }
 
@@ -342,9 +364,7 @@ fn read_dirs(item: &Item, dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn check_identifier(item: &Item, name: &str) -> Result<()> {
-    let mut chars = name.chars();
-    let starts = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-    if starts && chars.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+    if is_identifier(name) {
         return Ok(());
     }
     Err(item.bad(

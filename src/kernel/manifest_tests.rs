@@ -471,6 +471,25 @@ fn every_mistake_names_file_line_key_and_mend() {
             11,
             "unknown law `repat`; did you mean `repeat`?",
         ),
+        // These had a sweep ask for gigabytes, or overflow, before it had a case.
+        (
+            end,
+            add("[supports]\nbatch = { min = 1000000000 }\n"),
+            11,
+            "its least value is 1000000000; it must be at most 65536",
+        ),
+        (
+            end,
+            add("[supports]\nhead_dim = { one_of = [4, 9000000000000000000] }\n"),
+            11,
+            "`supports.head_dim.one_of` = 9000000000000000000: it must be at most 1048576",
+        ),
+        (
+            end,
+            add("[supports]\nseq_len = { multiple_of = 4294967296, min = 1 }\n"),
+            11,
+            "its least value is 4294967296; it must be at most 2147483647",
+        ),
         ("[[launch]]", "defines = { 2X = 1 }\n[[launch]]".into(), 5, "the name is no identifier"),
         (
             "[[launch]]",
@@ -508,4 +527,76 @@ fn every_mistake_names_file_line_key_and_mend() {
         assert!(message.contains(phrase), "want {phrase}\n got {message}");
         assert!(message.starts_with(&format!("kernels/small.toml:{line}: ")), "{line}: {message}");
     }
+}
+
+/// Whatever is quoted, a message is one line of bearable length that names the place.
+#[test]
+fn a_message_stays_one_line_whatever_is_in_the_file() {
+    let long = "x".repeat(1 << 17);
+    let params: String = (0..2000).map(|i| format!("a{i} = [{i}]\n")).collect();
+    let sum: Vec<String> = (0..2000).map(|i| format!("a{i}")).collect();
+    for (old, new) in [
+        ("\"small\"\nsource", "\"a\\u0007b\"\nsource".to_owned()),
+        ("name = \"small\"", format!("name = \"{long}\"")),
+        ("name = \"small\"", format!("name = \"{}\"", "x".repeat(101))),
+        ("name = \"small\"", format!("{long} = 1\nname = \"small\"")),
+        ("name = \"small\"", "\"na\\nme\" = \"small\"".to_owned()),
+        ("stage = \"decode\"", format!("stage = \"{long}\"")),
+        ("grid = [\"num_heads\"", "grid = [\"\"\"\n1 +\n\"\"\"".to_owned()),
+        ("grid = [\"num_heads\"", format!("grid = [\"{long}\"")),
+        ("grid = [\"num_heads\"", format!("grid = [\"{long}(1)\"")),
+        ("grid = [\"num_heads\"", format!("grid = [\"1 \\u0000 {long}\"")),
+        ("entry = \"small\"", "entry = \"k<\\n{d>\"".to_owned()),
+        ("entry = \"small\"", format!("entry = \"{{{long}}}\"")),
+        ("\"lse\", ", format!("\"{long}\", ")),
+        ("block = [64, 1, 1]\n", format!("block = [64, 1, 1]\n[supports]\nalign = \"{long}\"\n")),
+        ("[[launch]]", format!("[params]\n{params}[[launch]]\n\"{long}\" = 2")),
+    ] {
+        let text = SMALL.replacen(old, &new, 1);
+        assert_ne!(text, SMALL, "{old}");
+        let message = parse(&text).expect_err(old).to_string();
+        assert!(message.starts_with("kernels/small.toml:"), "{message}");
+        assert!(!message.contains(char::is_control), "{message:?}");
+        assert!(message.chars().count() < 1500, "{} characters", message.chars().count());
+    }
+
+    // So do messages about a case.
+    let launch = format!("[params]\n{params}[[launch]]");
+    let text = SMALL.replacen("[[launch]]", &launch, 1);
+    let text = text.replacen("\"num_heads\"", &format!("\"-1 - {}\"", sum.join(" - ")), 1);
+    let manifest = parse(&text).unwrap();
+    let mut case: Case = "hq=1,hkv=1,d=4,n=3".parse().unwrap();
+    let message = manifest.supports(&case).unwrap_err().to_string();
+    assert!(message.contains("parameter a0 = nothing (supports 0)"), "{message}");
+    manifest.complete(&mut case);
+    manifest.supports(&case).unwrap();
+    let env = crate::kernel::Env::new(&case, &case.placements().unwrap());
+    let file = std::sync::Arc::new(PathBuf::from("small.so"));
+    let (hash, entries) = ("0".into(), std::sync::Arc::default());
+    let params = std::sync::Arc::new(vec![None]);
+    let module = crate::device::Module { hash, file, entries, params, wave: 32 };
+    let message = manifest
+        .launches(&env, &module, &|_| Ok(crate::device::Arg::Null))
+        .expect_err("a negative grid")
+        .to_string();
+    assert!(message.contains("launch[0].grid[0]") && message.contains("a0 = 0"), "{message}");
+    assert!(message.chars().count() < 1000, "{message}");
+}
+
+#[test]
+fn a_file_that_is_no_manifest_is_refused_before_it_is_held() {
+    let text = format!("{SMALL}# {}", "x".repeat(MAX_BYTES));
+    let message = parse(&text).unwrap_err().to_string();
+    assert!(
+        message.starts_with("kernels/small.toml:1: it has more than 262144 bytes"),
+        "{message}"
+    );
+
+    let endless = Manifest::load(Path::new("/dev/zero")).unwrap_err().to_string();
+    assert!(endless.contains("/dev/zero:1: it has more than 262144 bytes"), "{endless}");
+    let dir = tempfile::tempdir().unwrap();
+    let binary = dir.path().join("k.toml");
+    std::fs::write(&binary, b"name = \"\xff\"").unwrap();
+    let message = Manifest::load(&binary).unwrap_err().to_string();
+    assert!(message.contains("k.toml: cannot be read: it is not UTF-8 text"), "{message}");
 }

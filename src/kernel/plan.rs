@@ -3,9 +3,10 @@
 
 use super::args::{ArgSpec, ScalarType, ScratchType};
 use super::env::Env;
-use super::expr::{Expr, ExprError, Value};
+use super::expr::{Expr, ExprError, SHOWN_TEXT, Value};
 use super::manifest::Manifest;
 use crate::device::{Arg, Launch, Module, Source};
+use crate::problem::{clip, one_line};
 
 /// Why a case cannot be planned. The manifest is at fault, or what it is used with.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -84,7 +85,7 @@ impl Manifest {
     pub fn source(&self, env: &Env) -> Result<Source> {
         let defines = self.defines.iter().map(|define| {
             let text = define.text.render(env.dtypes, &|n| env.get(n));
-            let place = || format!("defines.{}", define.name);
+            let place = || format!("defines.{}", clip(&define.name));
             Ok((define.name.clone(), text.map_err(|e| self.expr_error(place(), e))?))
         });
         Ok(Source {
@@ -113,7 +114,7 @@ impl Manifest {
         for (i, spec) in self.launches.iter().enumerate() {
             let entry = of_launch[i];
             if entry >= module.params.len() {
-                let entry = entries[entry].clone();
+                let entry = one_line(&entries[entry], SHOWN_TEXT);
                 return Err(PlanError::Entry { kernel: self.name.clone(), entry });
             }
             let extents = |name: &str, exprs: &[Expr; 3]| -> Result<[u32; 3]> {
@@ -160,7 +161,7 @@ impl Manifest {
     /// [`PlanError`]: a negative size, or one that no memory could hold.
     pub fn scratch_sizes(&self, env: &Env) -> Result<Vec<ScratchSize>> {
         let size = |s: &super::Scratch| {
-            let place = format!("scratch.{}", s.name);
+            let place = format!("scratch.{}", clip(&s.name));
             let value = self.integer(&place, &s.elements, env)?;
             let elements = usize::try_from(value).ok().filter(|n| {
                 n.checked_mul(s.dtype.size()).is_some_and(|bytes| isize::try_from(bytes).is_ok())
@@ -243,7 +244,7 @@ impl Manifest {
         PlanError::Range {
             kernel: self.name.clone(),
             place,
-            expr: expr.to_string(),
+            expr: one_line(expr.text(), SHOWN_TEXT),
             value: format!("{value}{}", expr.describe_values(&|n| env.get(n))),
             limit,
         }

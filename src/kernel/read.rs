@@ -2,7 +2,7 @@
 
 use super::expr::{Expr, ExprError};
 use super::template::TemplateError;
-use crate::problem::nearest;
+use crate::problem::{clip, nearest, one_line};
 use std::fmt;
 use toml::de::{DeTable, DeValue};
 
@@ -13,6 +13,12 @@ pub enum ManifestProblem {
     /// A file that cannot be read.
     #[error("cannot be read: {0}; give the path of a kernel's manifest (a .toml file)")]
     Io(String),
+    /// More than a manifest can be.
+    #[error("it has more than {limit} bytes; give a kernel's manifest, which has a few thousand")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
     /// Not TOML.
     #[error("this is not TOML: {0}")]
     Syntax(String),
@@ -93,11 +99,18 @@ impl fmt::Display for ManifestError {
         if self.line > 0 {
             write!(f, ":{}", self.line)?;
         }
-        write!(f, ": {}", self.problem)
+        // What the parser of TOML says, and names in a file, may have any characters and length.
+        write!(f, ": {}", one_line(&self.problem.to_string(), SHOWN_PROBLEM))
     }
 }
 
 impl std::error::Error for ManifestError {}
+
+/// Characters of a problem that a message shows: any but those about names as long as a page.
+const SHOWN_PROBLEM: usize = 1200;
+
+/// Characters of a value that a message shows; what it must be comes after it.
+const SHOWN_VALUE: usize = 120;
 
 type Result<T> = std::result::Result<T, ManifestError>;
 
@@ -135,9 +148,9 @@ pub(super) struct Item<'a> {
 impl<'a> Item<'a> {
     fn type_error(&self, want: &str) -> ManifestError {
         let got = match self.value {
-            DeValue::String(s) => format!("the string \"{s}\""),
-            DeValue::Integer(i) => format!("the integer {}", i.as_str()),
-            DeValue::Float(x) => format!("the float {}", x.as_str()),
+            DeValue::String(s) => format!("the string \"{}\"", one_line(s, SHOWN_VALUE)),
+            DeValue::Integer(i) => format!("the integer {}", clip(i.as_str())),
+            DeValue::Float(x) => format!("the float {}", clip(x.as_str())),
             DeValue::Boolean(b) => format!("{b}"),
             DeValue::Datetime(d) => format!("the date {d}"),
             DeValue::Array(_) => "a list".to_owned(),
@@ -149,7 +162,8 @@ impl<'a> Item<'a> {
 
     /// A value that cannot be, and why.
     pub fn bad(&self, value: impl fmt::Display, why: impl fmt::Display) -> ManifestError {
-        let (key, value, why) = (self.key.clone(), value.to_string(), why.to_string());
+        let value = one_line(&value.to_string(), SHOWN_VALUE);
+        let (key, why) = (self.key.clone(), why.to_string());
         self.doc.error(self.at, ManifestProblem::Value { key, value, why })
     }
 
@@ -320,5 +334,6 @@ impl<'a> Section<'a> {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    let name = clip(name);
+    if path.is_empty() { name } else { format!("{path}.{name}") }
 }

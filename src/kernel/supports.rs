@@ -2,8 +2,12 @@
 
 use super::read::{Item, ManifestError, Section};
 use crate::device::ARENA_ALIGN;
-use crate::problem::{Axis, DType, DTypes, Layout, RopeStyle};
+use crate::problem::{Axis, DType, DTypes, Layout, MAX_BATCH, RopeStyle};
 use std::fmt;
+
+/// The largest value that a kernel may demand of `head_dim` and `group`: a draw beyond it is no case
+/// for any machine, and products of such extents overflow.
+const MOST: usize = 1 << 20;
 
 /// The values that an extent may have: within `min..=max`, a multiple of `multiple_of`, and among
 /// `one_of` where that is given.
@@ -53,7 +57,8 @@ impl Range {
         }
     }
 
-    fn read(item: &Item, least: usize) -> Result<Range, ManifestError> {
+    /// Reads a range of values from `least` on, which holds one of at most `most`.
+    fn read(item: &Item, least: usize, most: usize) -> Result<Range, ManifestError> {
         let section = item.table("a table such as { min = 1, max = 128, multiple_of = 4 }")?;
         section.keys(&["min", "max", "multiple_of", "one_of"])?;
         let mut range = Range::default();
@@ -71,6 +76,9 @@ impl Range {
             let list = item.filled_list("a list such as [64, 128]")?;
             let mut list =
                 list.iter().map(|i| i.count(least, want)).collect::<Result<Vec<_>, _>>()?;
+            if let Some(value) = list.iter().find(|value| **value > most) {
+                return Err(item.bad(value, format_args!("it must be at most {most}")));
+            }
             list.sort_unstable();
             list.dedup();
             // `min` is 1 by default, which must not exclude a 0 that is listed.
@@ -79,10 +87,14 @@ impl Range {
             }
             range.one_of = Some(list);
         }
-        if range.at_least(0).is_none() {
-            return Err(item.bad(&range, "no value satisfies all of it; widen one of them"));
+        match range.at_least(0) {
+            None => Err(item.bad(&range, "no value satisfies all of it; widen one of them")),
+            Some(value) if value > most => {
+                let why = format_args!("its least value is {value}; it must be at most {most}");
+                Err(item.bad(&range, why))
+            }
+            Some(_) => Ok(range),
         }
-        Ok(range)
     }
 }
 
@@ -176,19 +188,20 @@ impl Supports {
             let list = item.filled_list(DTYPES)?;
             supports.dtypes = list.iter().map(read_dtypes).collect::<Result<_, _>>()?;
         }
-        for (name, least, field) in [
-            ("head_dim", 1, &mut supports.head_dim),
-            ("group", 1, &mut supports.group),
-            ("hidden", 1, &mut supports.hidden),
-            ("seq_len", 0, &mut supports.seq_len),
-            ("batch", 1, &mut supports.batch),
+        for (name, least, most, field) in [
+            ("head_dim", 1, MOST, &mut supports.head_dim),
+            ("group", 1, MOST, &mut supports.group),
+            ("hidden", 1, MOST, &mut supports.hidden),
+            // Lengths reach the kernel as i32.
+            ("seq_len", 0, i32::MAX as usize, &mut supports.seq_len),
+            ("batch", 1, MAX_BATCH, &mut supports.batch),
         ] {
             if let Some(item) = section.get(name) {
-                *field = Range::read(item, least)?;
+                *field = Range::read(item, least, most)?;
             }
         }
         if let Some(item) = section.get("head_dim_v") {
-            supports.head_dim_v = Some(Range::read(item, 1)?);
+            supports.head_dim_v = Some(Range::read(item, 1, MOST)?);
         }
         if let Some(item) = section.get("align") {
             let align = item.count(1, "a number of bytes, such as 16")?;

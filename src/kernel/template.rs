@@ -3,8 +3,8 @@
 //! `paged_decode<{kv}, {head_dim * 2}>` becomes `paged_decode<__half, 256>`: `{q} {kv} {out}` stand
 //! for C++ type names, anything else in braces is an expression. `{{` and `}}` are plain braces.
 
-use super::expr::{Expr, ExprError, Value};
-use crate::problem::{DType, DTypes};
+use super::expr::{Expr, ExprError, SHOWN_TEXT, Value};
+use crate::problem::{DType, DTypes, one_line};
 use std::fmt;
 
 /// Which of a case's types a `{…}` stands for.
@@ -50,7 +50,8 @@ enum Part {
 pub enum TemplateError {
     /// A `{` without its `}`, or the reverse.
     #[error(
-        "`{text}`: the `{brace}` at column {column} has no partner; write `{brace}{brace}` for a plain brace"
+        "`{}`: the `{brace}` at column {column} has no partner; write `{brace}{brace}` for a plain brace",
+        one_line(text, SHOWN_TEXT)
     )]
     Brace {
         /// The whole text.
@@ -61,13 +62,16 @@ pub enum TemplateError {
         column: usize,
     },
     /// A text that starts with `=` and is not one expression.
-    #[error("`{text}`: a text that starts with `=` is one expression; write `={{head_dim * 2}}`")]
+    #[error(
+        "`{}`: a text that starts with `=` is one expression; write `={{head_dim * 2}}`",
+        one_line(text, SHOWN_TEXT)
+    )]
     Equals {
         /// The whole text.
         text: String,
     },
     /// An expression in braces.
-    #[error("in `{text}`: {source}")]
+    #[error("in `{}`: {source}", one_line(text, SHOWN_TEXT))]
     Expr {
         /// The whole text.
         text: String,

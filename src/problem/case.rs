@@ -1,5 +1,6 @@
 //! A case: everything that defines one judged problem.
 
+use super::text::{clip, is_identifier, sanitise};
 use super::{
     Axis, DType, DTypes, Extents, Layout, LayoutError, Placement, Pointer, Regime, Rope, Stage,
 };
@@ -349,19 +350,30 @@ impl Case {
     /// Multiply-adds, the cost of judging the case: of Q·K and P·V over attended keys, whichever
     /// of them the stage has.
     pub fn work(&self) -> usize {
+        let work = |factors: &[usize]| factors.iter().fold(1usize, |p, x| p.saturating_mul(*x));
         let (heads, batch) = (self.num_heads, self.batch());
+        let rows = self.head_dim.saturating_add(self.head_dim_v);
         match self.stage {
-            Stage::Merge => batch * heads * self.splits() * (self.head_dim + self.head_dim_v),
-            Stage::HeadCombine => batch * self.hidden * heads * self.head_dim,
-            Stage::Norm => batch * self.hidden,
+            Stage::Merge => work(&[batch, heads, self.splits(), rows]),
+            Stage::HeadCombine => work(&[batch, self.hidden, heads, self.head_dim]),
+            Stage::Norm => work(&[batch, self.hidden]),
             _ => {
-                let keys: usize = (0..batch)
-                    .flat_map(|s| (0..self.queries(s)).map(move |t| (s, t)))
-                    .map(|(s, t)| self.attended_by(s, t).len())
-                    .sum();
-                keys * heads * (self.head_dim + self.head_dim_v)
+                // Extents that can be placed are small enough one by one; products need not be.
+                let keys = (0..batch).fold(0usize, |sum, s| sum.saturating_add(self.keys(s)));
+                work(&[keys, heads, rows])
             }
         }
+    }
+
+    /// Keys that the queries of sequence `s` attend, all together.
+    fn keys(&self, s: usize) -> usize {
+        let (n, last) = (self.seq_lens[s], self.attended(s).len());
+        if self.stage != Stage::Prefill {
+            return last;
+        }
+        // Query t attends min(t + 1, last) keys.
+        let growing = last.saturating_mul(last.saturating_add(1)) / 2;
+        growing.saturating_add((n - last).saturating_mul(last))
     }
 
     /// Where every element lies.
@@ -459,6 +471,17 @@ impl Case {
             }
         }
         self.validate_stage()?;
+        // Names that end a field of the id too early would make it the id of another case.
+        if let Some(name) = self.params.keys().find(|name| !is_identifier(name)) {
+            let name = clip(name);
+            return fail(format!("parameter `{name}` is no identifier; use letters, digits and _"));
+        }
+        if let Regime::Slice(name) = &self.regime
+            && sanitise(name) != *name
+        {
+            let (name, better) = (clip(name), clip(&sanitise(name)));
+            return fail(format!("slice name `{name}` does not fit in an id; call it `{better}`"));
+        }
         if self.wave != 32 && self.wave != 64 {
             return fail(format!("wave={} must be 32 or 64", self.wave));
         }
@@ -517,5 +540,25 @@ impl Case {
             return fail("stage `append` has rows of one length; write dv as d".into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_a_prefill_are_those_of_every_position() {
+        for n in 0..9 {
+            for w in 0..11 {
+                let mut case = Case::plain(3, 1, 2, vec![n, 4]).for_stage(Stage::Prefill);
+                case.window_len = w;
+                let one_by_one: usize = (0..2)
+                    .flat_map(|s| (0..case.queries(s)).map(move |t| (s, t)))
+                    .map(|(s, t)| case.attended_by(s, t).len())
+                    .sum();
+                assert_eq!(case.work(), one_by_one * 3 * 4, "n={n} w={w}");
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! rounds to any of them. Conversions through an intermediate type (f64 to f32 to f16) round twice
 //! and are off by one unit at midpoints; [`DType::round`] rounds once.
 
+use super::text::clip;
 use std::fmt;
 use std::str::FromStr;
 
@@ -186,7 +187,7 @@ impl FromStr for DType {
     type Err = UnknownDType;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        DType::ALL.into_iter().find(|d| d.name() == s).ok_or_else(|| UnknownDType(s.to_owned()))
+        DType::ALL.into_iter().find(|d| d.name() == s).ok_or_else(|| UnknownDType(clip(s)))
     }
 }
 
@@ -236,7 +237,7 @@ impl FromStr for DTypes {
         match parts[..] {
             [all] => Ok(DTypes::uniform(all.parse()?)),
             [q, kv, out] => Ok(DTypes { q: q.parse()?, kv: kv.parse()?, out: out.parse()? }),
-            _ => Err(UnknownDType(s.to_owned())),
+            _ => Err(UnknownDType(clip(s))),
         }
     }
 }

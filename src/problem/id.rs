@@ -3,6 +3,7 @@
 //! An id such as `b=2,hq=8,hkv=2,d=128,n=[17,0],w=16,dt=f16,k=NHD+pad8,v=HDN,wave=32,data=gauss,seed=7`
 //! prints every field that is not at its default, and parses back to the same case.
 
+use super::text::clip;
 use super::{Case, CaseError, Form, Layout, Pointer, Regime, Stage, Storage};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,7 +32,8 @@ impl FromStr for Storage {
 
     fn from_str(s: &str) -> Result<Self, String> {
         let number = |t: &str| {
-            t.parse::<usize>().map_err(|_| format!("`{t}` in storage `{s}` is no element count"))
+            let wrong = |_| format!("`{}` in storage `{}` is no element count", clip(t), clip(s));
+            t.parse::<usize>().map_err(wrong)
         };
         let (head, offset) = match s.split_once('@') {
             Some((head, offset)) => (head, number(offset)?),
@@ -41,9 +43,9 @@ impl FromStr for Storage {
             let pads = pads.split('.').map(number).collect::<Result<Vec<_>, _>>()?;
             (layout, Form::Pads(pads))
         } else if let Some((layout, strides)) = head.split_once('[') {
-            let strides = strides
-                .strip_suffix(']')
-                .ok_or_else(|| format!("storage `{s}`: the list of strides has no closing ]"))?;
+            let strides = strides.strip_suffix(']').ok_or_else(|| {
+                format!("storage `{}`: the list of strides has no closing ]", clip(s))
+            })?;
             let strides = strides.split(',').map(number).collect::<Result<Vec<_>, _>>()?;
             (layout, Form::Strides(strides))
         } else {
@@ -170,34 +172,37 @@ impl FromStr for Case {
         let mut params = BTreeMap::new();
         for part in split_fields(s.trim()) {
             let field = |key: &str, value: &str, why: &str| CaseError::Field {
-                key: key.to_owned(),
-                value: value.to_owned(),
+                key: clip(key),
+                value: clip(value),
                 why: why.to_owned(),
             };
             let (key, value) = part
                 .split_once('=')
                 .ok_or_else(|| field(part, "", "write key=value pairs separated by commas"))?;
             if let Some(name) = key.strip_prefix("p.") {
-                let value = value
+                let value: i64 = value
                     .parse()
                     .map_err(|_| field(key, value, "a kernel's parameter is an integer"))?;
-                params.insert(name.to_owned(), value);
+                if params.insert(name.to_owned(), value).is_some() {
+                    return Err(field(key, &value.to_string(), TWICE));
+                }
                 continue;
             }
             if !KEYS.contains(&key) {
+                let shown = clip(key);
                 let nearest = KEYS
                     .iter()
-                    .min_by_key(|k| strsim::osa_distance(k, key))
+                    .min_by_key(|k| strsim::osa_distance(k, &shown))
                     .expect("there are keys")
                     .to_string();
                 return Err(CaseError::Key {
-                    key: key.to_owned(),
+                    key: shown,
                     nearest,
                     known: format!("{} p.NAME", KEYS.join(" ")),
                 });
             }
             if fields.insert(key, value).is_some() {
-                return Err(field(key, value, "the key occurs twice; write it once"));
+                return Err(field(key, value, TWICE));
             }
         }
         let parsed = |key: &'static str| Fields { fields: &fields, key };
@@ -244,8 +249,12 @@ impl FromStr for Case {
     }
 }
 
-/// More sequences than this in one case are a typing error, not a batch.
-const MAX_BATCH: usize = 1 << 20;
+/// More sequences than this in one case are a typing error, not a batch: no grid has as many blocks
+/// along its second or third axis. A short id asks for a length each, so there must be some end.
+pub(crate) const MAX_BATCH: usize = 1 << 16;
+
+/// Why a key is refused the second time.
+const TWICE: &str = "the key occurs twice; write it once";
 
 /// One field of an id on its way to a value.
 struct Fields<'a> {
@@ -255,7 +264,7 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn error(&self, value: &str, why: String) -> CaseError {
-        CaseError::Field { key: self.key.to_owned(), value: value.to_owned(), why }
+        CaseError::Field { key: self.key.to_owned(), value: clip(value), why }
     }
 
     fn parse<T: FromStr<Err: fmt::Display>>(&self, value: &str) -> Result<T, CaseError> {
@@ -336,9 +345,26 @@ mod tests {
             ("hq=1,hkv=1,d=3,n=1,rope=half", "`decode` has no RoPE"),
             ("hq=1,hkv=1,d=3,n=1,k=HN", "k=HN has no axis D"),
             ("hq=1,hkv=1,d=3,n=1,scores=HD", "scores=HD must be over the axes HN"),
+            ("hq=1,hkv=1,d=4,n=9,p.tile=1,p.tile=2", "`p.tile=2`: the key occurs twice"),
+            // These printed as ids of other cases, or as none.
+            ("hq=1,hkv=1,d=4,n=9,p.a[=1", "`a[` is no identifier"),
+            ("hq=1,hkv=1,d=4,n=9,p.=1", "`` is no identifier"),
+            ("hq=1,hkv=1,d=4,n=9,data=slice:a[", "`data=slice:a[`"),
+            ("b=65537,hq=1,hkv=1,d=4,n=9", "n lists 1 lengths"),
+            // Control characters would leave the message's line.
+            ("hq=1,hkv=1,d=4,n=9,k=H\nD", "layout `H?D`: `\\n` is no axis"),
+            ("hq=1,hkv=1,d=4,n=9,\u{7}=1", "unknown key `?`"),
         ] {
             let text = id.parse::<Case>().expect_err(id).to_string();
             assert!(text.contains(says), "{id}: {text}");
+            assert!(!text.contains(char::is_control), "{id}: {text:?}");
+        }
+        let long = "x".repeat(1 << 20);
+        for id in
+            [format!("hq={long}"), format!("{long}=1"), format!("hq=1,d=4,n=1,hkv=1,k={long}")]
+        {
+            let text = id.parse::<Case>().unwrap_err().to_string();
+            assert!(text.len() < 500, "{} bytes", text.len());
         }
     }
 }

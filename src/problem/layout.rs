@@ -5,6 +5,7 @@
 //! element (s, l, h, n, d) lies. All arithmetic is checked once, when a placement is made: the
 //! largest address fits, and no two elements share one. After that [`Placement::index`] is cheap.
 
+use super::text::clip;
 use std::fmt;
 use std::str::FromStr;
 
@@ -50,7 +51,8 @@ impl Axis {
 pub enum LayoutError {
     /// A letter that is no axis.
     #[error(
-        "layout `{layout}`: `{letter}` is no axis; use S L H N D, P T for pages, or a lower-case inner part"
+        "layout `{layout}`: `{}` is no axis; use S L H N D, P T for pages, or a lower-case inner part",
+        letter.escape_debug()
     )]
     Letter {
         /// The layout as written.
@@ -199,13 +201,13 @@ impl FromStr for Layout {
             "col" => "HDN",
             other => other,
         };
-        let axes = |what: String| LayoutError::Axes { layout: s.to_owned(), what };
+        let axes = |what: String| LayoutError::Axes { layout: clip(s), what };
         let mut seen = String::new();
         for c in text.chars() {
             let upper = c.to_ascii_uppercase();
             let known = "SLHNDPT".contains(upper) && (c == upper || "dt".contains(c));
             if !known {
-                return Err(LayoutError::Letter { layout: s.to_owned(), letter: c });
+                return Err(LayoutError::Letter { layout: clip(s), letter: c });
             }
             if seen.contains(c) {
                 return Err(axes(format!("axis {c} occurs twice; name each axis once")));

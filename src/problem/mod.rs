@@ -12,9 +12,11 @@ mod regime;
 mod rope;
 mod stage;
 mod tensor;
+mod text;
 
 pub use case::{Case, CaseError, Form, Placements, Storage, default_scale};
 pub use dtype::{DType, DTypes, UnknownDType, pow2};
+pub(crate) use id::MAX_BATCH;
 pub use layout::{Axis, Extents, Layout, LayoutError, Placement};
 pub(crate) use names::named;
 pub use names::{UnknownName, nearest};
@@ -22,3 +24,5 @@ pub use regime::{HotKey, LargeScores, Regime, UnknownRegime};
 pub use rope::{Rope, RopeStyle};
 pub use stage::{Pointer, Port, Stage};
 pub use tensor::{Run, Shape, Tensor};
+pub use text::sanitise;
+pub(crate) use text::{clip, is_identifier, one_line};

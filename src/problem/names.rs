@@ -1,5 +1,7 @@
 //! Enums whose variants have a name in files and ids, and words that are none of the known ones.
 
+use super::clip;
+
 /// Defines an enum with the name of each variant, in the manifest's spelling.
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident, $what:literal, { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -59,7 +61,7 @@ impl UnknownName {
         let known: Vec<&str> = known.collect();
         UnknownName {
             what,
-            name: name.to_owned(),
+            name: clip(name),
             nearest: nearest(name, known.iter().copied()).to_owned(),
             known: known.join(", "),
         }
@@ -68,6 +70,8 @@ impl UnknownName {
 
 /// The nearest of `known` to `name`, for messages.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> &'a str {
+    // why: a distance takes time and memory by both lengths, and no known name is this long.
+    let name = &clip(name);
     known
         .into_iter()
         .min_by_key(|k| (strsim::damerau_levenshtein(name, k), k.len()))

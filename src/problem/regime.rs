@@ -3,6 +3,7 @@
 //! Gaussian data hides indexing faults under averaging, so a sweep draws among regimes, each of
 //! which makes one class of faults loud.
 
+use super::text::{clip, sanitise};
 use std::fmt;
 use std::str::FromStr;
 
@@ -141,7 +142,7 @@ impl fmt::Display for Regime {
 
 /// A data regime that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown data regime `{0}`: use one of {list}, or slice:NAME", list = synthetic_names())]
+#[error("unknown data regime `{0}`: use one of {list}, or slice:NAME (without , = [ ] and spaces)", list = synthetic_names())]
 pub struct UnknownRegime(pub String);
 
 fn synthetic_names() -> String {
@@ -152,13 +153,14 @@ impl FromStr for Regime {
     type Err = UnknownRegime;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        if let Some(name) = s.strip_prefix("slice:").filter(|n| !n.is_empty()) {
+        // Any other name would end its field of an id too early, and the id be another case's.
+        if let Some(name) = s.strip_prefix("slice:").filter(|n| sanitise(n) == **n) {
             return Ok(Regime::Slice(name.to_owned()));
         }
         Regime::synthetic()
             .into_iter()
             .find(|r| r.to_string() == s)
-            .ok_or_else(|| UnknownRegime(s.to_owned()))
+            .ok_or_else(|| UnknownRegime(clip(s)))
     }
 }
 
@@ -172,6 +174,9 @@ mod tests {
             assert_eq!(r.to_string().parse::<Regime>(), Ok(r.clone()));
             assert!(Regime::FAMILIES.contains(&r.family()));
         }
-        assert!("slice:".parse::<Regime>().is_err());
+        for name in ["", "a,b", "a[", "a]", "a=b", "a b", "a\n"] {
+            let text = format!("slice:{name}").parse::<Regime>().unwrap_err().to_string();
+            assert!(text.contains("slice:NAME (without") && text.lines().count() == 1, "{text}");
+        }
     }
 }

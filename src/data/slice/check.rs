@@ -2,7 +2,7 @@
 
 use super::error::{SliceError, SliceProblem};
 use super::{KvSlice, Raw, header, to_safetensors};
-use crate::problem::{DType, Layout};
+use crate::problem::{DType, Layout, clip};
 
 impl KvSlice {
     /// Checks every field, as [`KvSlice::read`] and [`KvSlice::write`] do.
@@ -26,9 +26,9 @@ impl KvSlice {
         }
         for (name, t) in &self.extra_tensors {
             if header::byte_len(t.dtype, &t.shape) != Some(t.bytes.len()) {
-                let need = format!("{:?} {}", t.shape, t.dtype);
+                let need = clip(&format!("{:?} {}", t.shape, t.dtype));
                 let have = t.bytes.len();
-                return Err(SliceProblem::Bytes { tensor: name.clone(), need, have });
+                return Err(SliceProblem::Bytes { tensor: clip(name), need, have });
             }
         }
         self.check_heads("q", &self.q_raw, self.head_dim, "head_dim")?;

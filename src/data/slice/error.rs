@@ -1,6 +1,6 @@
 //! What can be wrong with a slice file.
 
-use crate::problem::{CaseError, LayoutError};
+use crate::problem::{CaseError, LayoutError, clip};
 
 /// Why a slice cannot be read, written or used: the file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
@@ -247,7 +247,10 @@ pub enum SliceProblem {
         why: &'static str,
     },
     /// A shape that contradicts the metadata.
-    #[error("tensor `{tensor}` has shape {stored:?}, but the metadata ask for {want}")]
+    #[error(
+        "tensor `{tensor}` has shape {}, but the metadata ask for {want}",
+        clip(&format!("{stored:?}"))
+    )]
     Shape {
         /// The tensor.
         tensor: &'static str,
@@ -328,14 +331,4 @@ pub enum SliceProblem {
         /// What the system said.
         source: std::io::Error,
     },
-}
-
-/// Text from a file for a message: no control characters, at most 60 characters.
-pub(super) fn clip(text: &str) -> String {
-    let mut out: String =
-        text.chars().take(60).map(|c| if c.is_control() { '?' } else { c }).collect();
-    if text.chars().nth(60).is_some() {
-        out.push('…');
-    }
-    out
 }

@@ -4,7 +4,8 @@
 //! the header and the tensors is ever held; writing orders everything, so that equal content gives
 //! equal bytes (the crate keeps metadata in a hash map, whose order changes from run to run).
 
-use super::error::{SliceProblem, clip};
+use super::error::SliceProblem;
+use crate::problem::clip;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value};
@@ -78,7 +79,7 @@ pub(super) fn read(reader: &mut impl Read, len: u64) -> Result<Container, SliceP
 /// Reads exactly `len` bytes; the caller knows that the file has them.
 fn take(reader: &mut impl Read, len: u64, what: &str) -> Result<Vec<u8>, SliceProblem> {
     let mut bytes = Vec::new();
-    let too_large = || SliceProblem::OutOfMemory { tensor: what.to_owned(), bytes: len };
+    let too_large = || SliceProblem::OutOfMemory { tensor: clip(what), bytes: len };
     bytes
         .try_reserve_exact(usize::try_from(len).map_err(|_| too_large())?)
         .map_err(|_| too_large())?;
@@ -129,9 +130,9 @@ fn tensor_infos(entries: Map<String, Value>) -> Result<Vec<(String, TensorInfo)>
         if need != Some(to - from) {
             let need = need.map_or("more than 2^64".into(), |n| n.to_string());
             let why = format!(
-                "{} {:?} takes {need} bytes, but its data_offsets span {}",
+                "{} {} takes {need} bytes, but its data_offsets span {}",
                 info.dtype,
-                info.shape,
+                clip(&format!("{:?}", info.shape)),
                 to - from
             );
             return Err(entry(name, why));

@@ -22,13 +22,14 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use crate::problem::sanitise;
 pub use case::Saved;
 pub use error::{SliceError, SliceProblem};
 pub use header::RawTensor;
 pub use stage::StageSlice;
 
 use crate::problem::{
-    Axis, DType, Extents, Form, Layout, LayoutError, Placement, Placements, Storage,
+    Axis, DType, Extents, Form, Layout, LayoutError, Placement, Placements, Storage, clip,
 };
 use safetensors::Dtype;
 use std::collections::BTreeMap;
@@ -220,15 +221,6 @@ pub struct KvSlice {
     pub extra_tensors: BTreeMap<String, RawTensor>,
 }
 
-/// A name without the characters that end a field of a case id: `,` `[` `]` `=` and whitespace
-/// become `_`, and so does an empty name.
-pub fn sanitise(name: &str) -> String {
-    if name.is_empty() {
-        return "_".to_owned();
-    }
-    name.chars().map(|c| if ",[]=".contains(c) || c.is_whitespace() { '_' } else { c }).collect()
-}
-
 impl KvSlice {
     /// Elements of a v and out vector.
     pub fn dim_v(&self) -> usize {
@@ -333,8 +325,11 @@ impl KvSlice {
             all.push(format!("scale is {}, 0 as f32: every attended key weighs alike", self.scale));
         }
         for key in self.extra.keys() {
-            let near = read::KEYS.iter().find(|k| strsim::osa_distance(k, key) == 1);
+            // why: a distance costs time and memory by both lengths; these are far apart anyway.
+            let alike = |k: &str| k.len().abs_diff(key.len()) <= 4;
+            let near = read::KEYS.iter().find(|k| alike(k) && strsim::osa_distance(k, key) == 1);
             if let Some(near) = near.filter(|near| near.len() > 1) {
+                let key = clip(key);
                 all.push(format!("metadata key `{key}` is not read; did you mean `{near}`?"));
             }
         }

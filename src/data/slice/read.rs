@@ -1,9 +1,9 @@
 //! From a file's strings and tensors to a typed slice.
 
-use super::error::{SliceError, SliceProblem, clip};
+use super::error::{SliceError, SliceProblem};
 use super::header::{self, RawTensor};
 use super::{IntTensor, KvSlice, Raw, Tensor, from_safetensors, sanitise};
-use crate::problem::{DType, Layout};
+use crate::problem::{DType, Layout, clip};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
 use std::fs::File;

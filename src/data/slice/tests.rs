@@ -360,6 +360,8 @@ fn broken_tensors_say_what_and_how_to_mend_it() {
             "tensor `q` has shape [2, 5], but the metadata ask for [2, 4] (num_heads, head_dim)",
         ),
         (|p| p.tensor("q", Dtype::F32, &[8]), "`q` has shape [8]"),
+        // A shape as long as a page is cut.
+        (|p| p.tensor("q", Dtype::F32, &[1; 5000]), "1, 1,…, but the metadata ask for [2, 4]"),
         (
             |p| p.tensor("k", Dtype::F32, &[1, 4, 5]),
             "`k` has shape [1, 4, 5], but the metadata ask for [1, 5, 4] (HND)",
@@ -511,6 +513,10 @@ fn oddities_that_can_be_judged_only_warn() {
         (|p| p.set("pos_id", "7"), "normally seq_len = pos_id + 1"),
         (|p| p.set("scale", "1e-60"), "0 as f32"),
         (|p| p.set("softcp", "30"), "did you mean `softcap`"),
+        (
+            |p| p.set("order_see\u{17}d", "1"),
+            "`order_see?d` is not read; did you mean `order_seed`",
+        ),
         (|p| p.ints("seq_lens", &[1], &[2]), "the longest of seq_lens is 2"),
     ];
     for (change, says) in warned {
@@ -519,6 +525,9 @@ fn oddities_that_can_be_judged_only_warn() {
         let warnings = pieces.read().unwrap().warnings();
         assert!(warnings.len() == 1 && warnings[0].contains(says), "{says}: {warnings:?}");
     }
+    // A key as long as a header may be costs no distance to every known one.
+    let mut long = Pieces::good();
+    assert!(long.set(&"s".repeat(1 << 22), "1").read().unwrap().warnings().is_empty());
     let mut empty = Pieces::good();
     empty.set("seq_len", "0").set("pos_id", "0");
     assert_eq!(empty.read().unwrap().warnings(), Vec::<String>::new());
@@ -542,6 +551,8 @@ fn what_is_not_driven_is_read_and_refused_as_a_case() {
             |p| p.set("q_strides", "[1,2]").tensor("q", Dtype::F32, &[8]),
             "q must have unit stride along D",
         ),
+        // A name that ends its field too early makes the id that of another case.
+        (|p| p.set("params", r#"{"a,b": 1}"#), "parameter `a,b` is no identifier"),
     ];
     for (change, says) in refused {
         let mut pieces = Pieces::good();

@@ -11,7 +11,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-use crate::problem::nearest;
+use crate::problem::{clip, nearest, one_line};
 use parse::Parser;
 use std::cmp::Ordering;
 use std::fmt;
@@ -42,8 +42,9 @@ impl Value {
 }
 
 impl fmt::Display for Value {
-    /// The shortest text that reads back as the same value; a float always has a point or an
-    /// exponent, so that it stays one in C++.
+    /// The shortest text that reads back as the same value (but for the least integer, whose digits
+    /// alone are too large, here as in C++); a float always has a point or an exponent, so that it
+    /// stays one in C++.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Int(i) => write!(f, "{i}"),
@@ -60,7 +61,10 @@ pub enum ExprProblem {
     #[error("it is empty; write a number, or a variable such as head_dim")]
     Empty,
     /// A character that no expression has.
-    #[error("unexpected `{0}`; expressions have + - * / ( ), min max ceil_div, numbers and names")]
+    #[error(
+        "unexpected `{}`; expressions have + - * / ( ), min max ceil_div, numbers and names",
+        .0.escape_debug()
+    )]
     Character(char),
     /// A number that cannot be read, or is too large.
     #[error("`{text}` is no number: {why}")]
@@ -144,17 +148,30 @@ pub struct ExprError {
 
 impl fmt::Display for ExprError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expression `{}`, column {}: {}", self.text, self.column, self.problem)?;
+        let text = one_line(&self.text, SHOWN_TEXT);
+        write!(f, "expression `{text}`, column {}: ", self.column)?;
+        f.write_str(&one_line(&self.problem.to_string(), SHOWN_PROBLEM))?;
         write_values(f, &self.values)
     }
 }
 
 impl std::error::Error for ExprError {}
 
+/// Characters of an expression, and of what is wrong with it, that a message shows. A long one is
+/// cut, since the column says where to look.
+pub(super) const SHOWN_TEXT: usize = 200;
+const SHOWN_PROBLEM: usize = 400;
+
+/// Variables that a message shows with their values.
+const SHOWN_VALUES: usize = 12;
+
 /// Writes ` (with a = 1, b = 2)`, or nothing.
 fn write_values(f: &mut impl fmt::Write, values: &[(String, Value)]) -> fmt::Result {
-    for (i, (name, value)) in values.iter().enumerate() {
-        write!(f, "{}{name} = {value}", if i == 0 { " (with " } else { ", " })?;
+    for (i, (name, value)) in values.iter().take(SHOWN_VALUES).enumerate() {
+        write!(f, "{}{} = {value}", if i == 0 { " (with " } else { ", " }, clip(name))?;
+    }
+    if values.len() > SHOWN_VALUES {
+        f.write_str(", …")?;
     }
     f.write_str(if values.is_empty() { "" } else { ")" })
 }
