@@ -67,7 +67,8 @@ impl Space {
         let (slice, whole) = &self.slices[turn % count];
         let mut case = self.with_params(whole);
         case.params = self.draw_params(r, None);
-        case.wave = self.waves[(turn + turn / count) % self.waves.len()];
+        // Each slice at every wave by turns, also where there is one slice only.
+        case.wave = self.waves[(turn % count + turn / count) % self.waves.len()];
         (case.seed, case.order_seed) = (r.bits() >> 32, r.bits() >> 32);
         // Each slice whole at first; later every other time re-cut.
         let recut = turn / count % 2 == 1;
