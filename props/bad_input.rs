@@ -164,7 +164,7 @@ fn manifests_with_a_mistake_are_refused_by_line() {
         "\"num_heads\", \"batch * 100000000000\", 1",
         &["grid[1]", "200000000000"],
     );
-    refuses("fewer", "\"i32:group\", ", "", &["24 parameters", "23 arguments"]);
+    refuses("fewer", "\"i32:group\", ", "", &["25 parameters", "24 arguments"]);
     refuses("types", "\"f32:scale\"", "\"i32:capacity\"", &["argument 11", "4-byte float"]);
     refuses(
         "entry",

