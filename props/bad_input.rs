@@ -165,7 +165,7 @@ fn manifests_with_a_mistake_are_refused_by_line() {
         &["grid[1]", "200000000000"],
     );
     refuses("fewer", "\"i32:group\", ", "", &["25 parameters", "24 arguments"]);
-    refuses("types", "\"f32:scale\"", "\"i32:capacity\"", &["argument 11", "4-byte float"]);
+    refuses("types", "\"f32:scale\"", "\"i32:capacity\"", &["argument 12", "4-byte float"]);
     refuses(
         "entry",
         "entry = \"decode_online<",

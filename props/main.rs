@@ -10,4 +10,5 @@ mod laws;
 mod oracle;
 mod own_kernel;
 mod program;
+mod sensitivity;
 mod support;

@@ -62,7 +62,7 @@ fn captures() -> Vec<(Captured, Case)> {
 }
 
 /// A kernel ready to be judged.
-fn trial(manifest: &Arc<Manifest>) -> Trial {
+pub fn trial(manifest: &Arc<Manifest>) -> Trial {
     static DEVICE: LazyLock<Mutex<CpuDevice>> = LazyLock::new(|| {
         let worker_program = PathBuf::from(env!("CARGO_BIN_EXE_attnbench"));
         let config = CpuConfig { worker_program, cache_dir: cache(), ..CpuConfig::from_env() };
@@ -70,7 +70,7 @@ fn trial(manifest: &Arc<Manifest>) -> Trial {
     });
     let captured = captures().into_iter().map(|(captured, _)| captured).collect();
     let device = Box::new(DEVICE.lock().expect("no panic in it").sibling());
-    Trial::new(Arc::clone(manifest), Arc::new(captured), device, Duration::from_secs(10))
+    Trial::new(Arc::clone(manifest), Arc::new(captured), device, Duration::from_secs(60))
 }
 
 /// The cases of a kernel, no sequence longer than [`LONGEST`].
