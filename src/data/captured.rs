@@ -3,8 +3,10 @@
 use super::inputs::Inputs;
 use super::slice::{KvSlice, SliceError, Tensor};
 use crate::problem::{Case, Placement, Pointer};
+use std::sync::Arc;
 
-/// A captured decode step, ready to be cut to other lengths, layouts and types.
+/// A captured decode step, ready to be cut to other lengths, layouts and types. Clones share the
+/// numbers: every kernel of a sweep has all slices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Captured {
     /// The file's stem, as `data=slice:NAME` names it.
@@ -20,11 +22,11 @@ pub struct Captured {
     /// Keys.
     pub seq_len: usize,
     /// `[num_heads, head_dim]`.
-    pub q: Vec<f32>,
+    pub q: Arc<[f32]>,
     /// `[num_kv_heads, seq_len, head_dim]`.
-    pub k: Vec<f32>,
+    pub k: Arc<[f32]>,
     /// `[num_kv_heads, seq_len, head_dim_v]`.
-    pub v: Vec<f32>,
+    pub v: Arc<[f32]>,
 }
 
 impl Captured {
@@ -46,9 +48,9 @@ impl Captured {
             head_dim: case.head_dim,
             head_dim_v: case.head_dim_v,
             seq_len: case.seq_len(),
-            q: inputs.q().data.values.clone(),
-            k: inputs.k().data.values.clone(),
-            v: inputs.v().data.values.clone(),
+            q: inputs.q().data.values.as_slice().into(),
+            k: inputs.k().data.values.as_slice().into(),
+            v: inputs.v().data.values.as_slice().into(),
         };
         Ok(Some((captured, case)))
     }

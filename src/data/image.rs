@@ -482,12 +482,16 @@ fn scatter<const SIZE: usize>(
                     memory[to..to + row.len()].copy_from_slice(row);
                 }
             } else {
-                for d in 0..dim {
-                    for n in tokens.clone() {
-                        let from = (n * dim + d) * SIZE;
-                        let to = base + (n * step_n + d * step_d) * SIZE;
-                        memory[to..to + SIZE].copy_from_slice(&rows[from..from + SIZE]);
-                    }
+                let mut put = |n: usize, d: usize| {
+                    let from = (n * dim + d) * SIZE;
+                    let to = base + (n * step_n + d * step_d) * SIZE;
+                    memory[to..to + SIZE].copy_from_slice(&rows[from..from + SIZE]);
+                };
+                // Along the shorter stride, for the caches.
+                if step_n < step_d {
+                    (0..dim).for_each(|d| tokens.clone().for_each(|n| put(n, d)));
+                } else {
+                    tokens.clone().for_each(|n| (0..dim).for_each(|d| put(n, d)));
                 }
             }
         }

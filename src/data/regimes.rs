@@ -58,7 +58,9 @@ pub fn attention(case: &Case, captured: &[Captured]) -> Result<Inputs, DataError
         return cut(case, slice);
     }
     let mut inputs = Inputs::default();
-    inputs.put(case, Pointer::V, |s, g, rows| fill_v(case, s, g, rows));
+    if has_v(case) {
+        inputs.put(case, Pointer::V, |s, g, rows| fill_v(case, s, g, rows));
+    }
     inputs.put(case, Pointer::K, |s, g, rows| fill_k(case, s, g, rows));
     inputs.put(case, Pointer::Q, |s, h, rows| {
         for (t, q) in rows.chunks_exact_mut(case.head_dim).enumerate() {
@@ -67,6 +69,11 @@ pub fn attention(case: &Case, captured: &[Captured]) -> Result<Inputs, DataError
     });
     put_sinks(case, &mut inputs);
     Ok(inputs)
+}
+
+/// Whether anything of the stage comes from V.
+fn has_v(case: &Case) -> bool {
+    !matches!(case.stage, Stage::Scores | Stage::Softmax)
 }
 
 /// Sink logits: mostly near the scores' own size, so that they take some of the mass and not all;
@@ -190,8 +197,9 @@ fn fill_k(case: &Case, s: usize, g: usize, rows: &mut [f32]) {
             let targets = large_targets(case, s, g, *kind);
             let largest = targets.iter().fold(1.0f32, |m, t| m.max(t.abs()));
             let (_, on_k) = share(case, largest);
+            let direction: Vec<f32> = direction(case, s, g, 0).collect();
             for (row, target) in rows.chunks_exact_mut(d).zip(targets) {
-                for (k, e) in row.iter_mut().zip(direction(case, s, g, 0)) {
+                for (k, e) in row.iter_mut().zip(&direction) {
                     *k = on_k * (target / largest) * e;
                 }
             }
@@ -251,12 +259,15 @@ fn fill_q(case: &Case, s: usize, h: usize, t: usize, q: &mut [f32]) {
 }
 
 /// Gaussian times a power of two from `2^-spread` to `2^spread`, of unit variance in all.
+#[inline]
 pub(super) fn wide(r: &mut Stream, spread: i32) -> f32 {
+    // why: `powi` is a call for each element.
+    let two_to = |n: i32| f32::from_bits(((127 + n) as u32) << 23);
     let binade = r.below(2 * spread as usize + 1) as i32 - spread;
     // Mean of 4^binade over the range.
     let count = (2 * spread + 1) as f32;
-    let square = (4f32.powi(spread + 1) - 4f32.powi(-spread)) / (3.0 * count);
-    r.gauss() * 2f32.powi(binade) / square.sqrt()
+    let square = (two_to(2 * spread + 2) - two_to(-2 * spread)) / (3.0 * count);
+    r.gauss() * two_to(binade) / square.sqrt()
 }
 
 /// An exact small code of (token, head, element): 1 to 127, different from each neighbour's.
@@ -331,9 +342,11 @@ fn cut(case: &Case, slice: &Captured) -> Result<Inputs, DataError> {
     inputs.put(case, Pointer::K, |s, g, rows| {
         copy(&slice.k, slice.head_dim, case.head_dim, s, g, rows);
     });
-    inputs.put(case, Pointer::V, |s, g, rows| {
-        copy(&slice.v, slice.head_dim_v, case.head_dim_v, s, g, rows);
-    });
+    if has_v(case) {
+        inputs.put(case, Pointer::V, |s, g, rows| {
+            copy(&slice.v, slice.head_dim_v, case.head_dim_v, s, g, rows);
+        });
+    }
     inputs.put(case, Pointer::Q, |_, h, q| {
         let captured = (h / case.group()) * slice.group() + h % case.group();
         q.copy_from_slice(&slice.q[captured * slice.head_dim..][..case.head_dim]);

@@ -69,7 +69,7 @@ fn ratio(got: f64, want: f64, bound: f64, dtype: DType) -> f64 {
     }
     if got.is_finite() {
         let error = (got - want).abs();
-        let overflows = dtype.round(want).is_infinite() && error > bound;
+        let overflows = error > bound && dtype.round(want).is_infinite();
         return match error {
             _ if overflows => f64::INFINITY,
             0.0 => 0.0,

@@ -159,7 +159,10 @@ pub fn growth(n: usize, u: f64, leaning: bool) -> f64 {
 pub fn repeats(x: &[f64]) -> bool {
     let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     many(x.iter().filter(|x| **x == largest).count(), x.len())
-        || (1..=4).any(|lag| many((lag..x.len()).filter(|n| x[*n] == x[n - lag]).count(), x.len()))
+        || (1..=x.len().min(4)).any(|lag| {
+            let same = x[lag..].iter().zip(x).filter(|(a, b)| a == b);
+            many(same.count(), x.len())
+        })
 }
 
 /// Whether an eighth of the rows of V equal one of the four rows before.

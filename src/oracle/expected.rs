@@ -361,30 +361,37 @@ impl Gate {
             self.zeros.see(std::iter::repeat(0.0), &answer.out, limits);
         }
         if !self.mean.is_seen() && keys > 0 {
-            let column = |d: usize| rows().map(|row| row[d] as f64).sum::<f64>() / keys as f64;
+            let mut mean = vec![0.0; dv];
+            for row in rows() {
+                mean.iter_mut().zip(row).for_each(|(m, v)| *m += f64::from(*v));
+            }
+            let mean = mean.into_iter().map(|sum| sum / keys as f64);
             // why: equal weights, or a constant V, make the mean of V but for the weights' rounding.
             let same = if weights == Weights::Given { GIVEN_SAME } else { Probe::SAME };
-            self.mean.see_apart((0..dv).map(column), &answer.out, limits, same);
+            self.mean.see_apart(mean, &answer.out, limits, same);
         }
         if !self.dropped.is_seen() && keys > 0 {
             // The key whose absence moves the output most.
-            let effect = |n: usize| {
-                let row = &head.v[n * dv..][..dv];
+            let effect = |(p, row): (&f64, &[f32])| {
                 let far = row.iter().zip(&answer.out).map(|(v, o)| (*v as f64 - o).abs());
-                answer.probs[n] * far.fold(0.0, f64::max)
+                p * far.fold(0.0, f64::max)
             };
-            let n = (0..keys).max_by(|a, b| effect(*a).total_cmp(&effect(*b))).expect("keys");
+            let effects = answer.probs.iter().zip(rows()).map(effect).enumerate();
+            let (n, _) = effects.max_by(|(_, a), (_, b)| a.total_cmp(b)).expect("keys");
             let others = || (0..keys).filter(|j| *j != n);
             let mass: f64 = if weights == Weights::Computed {
                 others().map(|j| answer.probs[j]).sum()
             } else {
                 1.0
             };
-            let without = |d: usize| {
-                let sum: f64 = others().map(|j| answer.probs[j] * head.v[j * dv + d] as f64).sum();
-                if mass > 0.0 { sum / mass } else { 0.0 }
-            };
-            self.dropped.see((0..dv).map(without), &answer.out, limits);
+            let mut without = vec![0.0; dv];
+            for (_, (p, row)) in
+                answer.probs.iter().zip(rows()).enumerate().filter(|(j, _)| *j != n)
+            {
+                without.iter_mut().zip(row).for_each(|(o, v)| *o += p * f64::from(*v));
+            }
+            let without = without.into_iter().map(|sum| if mass > 0.0 { sum / mass } else { 0.0 });
+            self.dropped.see(without, &answer.out, limits);
         }
     }
 

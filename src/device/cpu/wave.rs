@@ -101,6 +101,9 @@ impl Wave {
     /// A lane returns from the kernel; the lanes that waited for it only are returned.
     pub(super) fn retire(&mut self, lane: usize) -> u64 {
         self.live &= !(1 << lane);
+        if self.waiting == 0 {
+            return 0;
+        }
         let mut gone = 0;
         for (ask, group) in self.groups() {
             gone |= self.complete_if_whole(ask, group);
