@@ -359,3 +359,17 @@ fn an_error_in_mid_sweep_keeps_what_was_found() {
     assert!(error.contains("shared memory") && error.contains("(case b="), "{error}");
     assert!(ran.stderr.contains(error), "{}", ran.stderr);
 }
+
+/// What a captured decode step does not hold is not made up.
+#[test]
+fn a_capture_is_not_replayed_on_a_stage_that_it_does_not_hold() {
+    let slice =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/golden/slices/p5_ba_decode0_L15_f32.safetensors");
+    for kernel in ["merge", "prefill", "head_combine", "norm"] {
+        let ran = Bench::new().run(["replay", slice, "--kernel", kernel]);
+        ran.refuses(&["does not hold what stage", kernel]);
+    }
+    for kernel in ["scores", "softmax", "pv", "append", "split", "decode_split"] {
+        Bench::new().run(["replay", slice, "--kernel", kernel]).ends_with(0);
+    }
+}

@@ -44,6 +44,15 @@ pub fn run(args: &Args) -> Result<Found> {
     };
     let manifest = Arc::new(drivable(&registry()?, &kernel)?);
     if recorded.is_capture() {
+        if !manifest.stage.takes_slices() {
+            bail!(
+                "{}: a captured decode step does not hold what stage `{}` of {} reads; give a \
+                 kernel of another stage with --kernel",
+                args.file.display(),
+                manifest.stage,
+                manifest.name
+            );
+        }
         recorded.case = recorded.case.as_stage(manifest.stage);
     }
     manifest.complete(&mut recorded.case);

@@ -23,6 +23,11 @@ const PLAN: u64 = 14;
 /// # Errors
 /// [`DataError`], for captured slices only.
 pub fn generate(case: &Case, captured: &[Captured]) -> Result<Inputs, DataError> {
+    if let Regime::Slice(name) = &case.regime
+        && !case.stage.takes_slices()
+    {
+        return Err(DataError::StageWithoutSlices { name: name.clone(), stage: case.stage });
+    }
     match case.stage {
         Stage::Merge => parts(case, captured),
         Stage::HeadCombine => Ok(projection(case)),
@@ -291,6 +296,19 @@ mod tests {
                 }
                 assert_eq!(inputs.0.len(), want.len(), "{id}: {:?}", inputs.0.keys());
             }
+        }
+    }
+
+    #[test]
+    fn a_slice_in_a_stage_that_has_none_is_refused() {
+        for id in [
+            "stage=prefill,hq=1,hkv=1,d=2,n=3,data=slice:a",
+            "stage=merge,hq=1,hkv=1,d=2,n=1,p.splits=2,data=slice:a",
+            "stage=norm,hq=1,hkv=1,d=1,n=1,hidden=4,data=slice:a",
+        ] {
+            let case: Case = id.parse().unwrap();
+            let message = generate(&case, &[]).unwrap_err().to_string();
+            assert!(message.contains("does not hold what stage"), "{message}");
         }
     }
 

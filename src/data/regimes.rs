@@ -22,6 +22,17 @@ pub enum DataError {
         /// The names that are.
         known: String,
     },
+    /// A stage that reads what no captured decode step holds.
+    #[error(
+        "data=slice:{name}: a captured decode step does not hold what stage `{stage}` reads; use a \
+         synthetic regime, such as data=gauss"
+    )]
+    StageWithoutSlices {
+        /// The slice.
+        name: String,
+        /// The stage.
+        stage: Stage,
+    },
     /// A case that is larger than the slice that it is to be cut from.
     #[error("data=slice:{name}: {what} is {got}, but the slice has {limit}")]
     SliceTooSmall {
