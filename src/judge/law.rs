@@ -105,6 +105,9 @@ impl Law {
 /// Every second case is tried on one law, so that laws cost a sweep about a third more.
 const LAW_EVERY: u64 = 2;
 
+/// More parts than this are not made up for a law: their memory is the case's own many times over.
+const MOST_PARTS: i64 = 4096;
+
 /// The law that a case is tried on, if it is: the first of an order that its seed draws which can
 /// be posed. It follows from the case alone, so that a replay tries the same.
 pub fn choose(manifest: &Manifest, case: &Case, inputs: &Inputs) -> Option<(Law, Posed)> {
@@ -253,7 +256,9 @@ pub fn pose(law: Law, manifest: &Manifest, case: &Case, inputs: &Inputs) -> Opti
         Law::Empty if case.stage == Stage::Merge => {
             let param = manifest.params.iter().find(|p| p.name == "splits")?;
             let now = *case.params.get("splits")?;
-            let more = *param.values.iter().filter(|splits| **splits > now).min()?;
+            let larger =
+                param.values.iter().filter(|splits| **splits > now && **splits <= MOST_PARTS);
+            let more = *larger.min()?;
             let mut longer = case.clone();
             longer.params.insert("splits".to_owned(), more);
             let mut padded = Inputs::default();

@@ -195,7 +195,8 @@ impl Shared {
         let eta = a.underflow();
         let inv_l = if answer.denominator > 0.0 { 1.0 / answer.denominator } else { 0.0 };
         let (ds_rel, tanh_rel, ds_min) = match scores {
-            Scores::Given(_) => (0.0, 0.0, 0.0),
+            // Given scores are exact, but a kernel that keeps units of log 2 converts them: u |s_n|.
+            Scores::Given(_) => (0.0, (a.exp_arg_ulp - 1.0).max(0.0) * u, 0.0),
             Scores::Dot { q, scale, softcap, .. } => (
                 growth(q.len(), u, false) + 2.0 * u,
                 if *softcap > 0.0 { (a.tanh_ulp + 3.0) * u } else { 0.0 },
@@ -220,7 +221,8 @@ impl Shared {
 
     fn ds(&self, answer: &Answer, n: usize) -> f64 {
         // why: a given score may be -inf, and 0 times infinity is no error.
-        let bent = if self.tanh_rel > 0.0 { self.tanh_rel * answer.scores[n].abs() } else { 0.0 };
+        let s = answer.scores[n];
+        let bent = if s.is_finite() { self.tanh_rel * s.abs() } else { 0.0 };
         self.ds_rel * answer.abs_scores[n] + bent + self.ds_min
     }
 
@@ -317,7 +319,8 @@ pub fn bound_softmax(has_sink: bool, answer: &Answer, a: &Arithmetic, dp: &mut V
     let shared = Shared::of(&given, has_sink, repeats(&answer.scores), answer, a);
     dp.clear();
     dp.extend(answer.probs.iter().enumerate().map(|(n, p)| {
-        p * (shared.g + shared.exp_error(answer, n, a) + 2.0 * shared.u)
+        let scores = libm::expm1(shared.log_weight_error(answer, n));
+        p * (scores + shared.g + shared.exp_error(answer, n, a) + 2.0 * shared.u)
             + shared.weight_eta
             + DType::F32.min_subnormal()
     }));
@@ -335,12 +338,13 @@ pub fn bound_pv<T: Copy + PartialEq + Into<f64>>(
     let keys = answer.probs.len();
     let (u, eta) = (a.u(), a.underflow());
     let leaning = repeats(&answer.probs) || rows_repeat(v, head_dim_v);
-    let factor = growth(keys, u, leaning) + u;
+    let factor = growth(keys, u, leaning) + u + a.u_probs();
+    let narrowed = if a.u_probs() > 0.0 { a.probs.min_subnormal() / 2.0 } else { 0.0 };
     out.clear();
     out.resize(head_dim_v, 0.0);
     for (p, row) in answer.probs.iter().zip(v.chunks_exact(head_dim_v)) {
         for (b, v) in out.iter_mut().zip(row) {
-            *b += factor * p.abs() * (*v).into().abs();
+            *b += (factor * p.abs() + narrowed) * (*v).into().abs();
         }
     }
     for (b, o) in out.iter_mut().zip(&answer.out) {

@@ -11,7 +11,8 @@
 //! is rounded to the residual's type or after: `dr_i <= (u + u_r) |r_i|`. The mean of squares then
 //! errs by `g(hidden) + 2u + 2 (u + u_r)` in relative terms, with the division and eps, and half of
 //! that passes through the square root; root and reciprocal err by 4u, two products by 2u:
-//! `do_i <= |o_i| ((u + u_r) + (g(hidden) + 2u) / 2 + (u + u_r) + 6u + u_out)`.
+//! `do_i <= |o_i| ((u + u_r) + (g(hidden) + 2u) / 2 + (u + u_r) + u_r + 6u + u_out)`, the last `u_r` for
+//! kernels that round the normalised vector to the residual's type before they weigh it.
 
 use super::bound::{Arithmetic, growth, narrower, repeats};
 use crate::problem::DType;
@@ -60,7 +61,9 @@ pub fn norm(
     let mean = squares.iter().sum::<f64>() / r.len() as f64;
     let inverse = 1.0 / (mean + eps).sqrt();
     let g = growth(r.len(), u, repeats(&squares));
-    let relative = dr + (g + 2.0 * u) / 2.0 + dr + 6.0 * u + narrower(a.out, a.accumulate);
+    // The normalised vector may be rounded to the residual's type before it is weighted.
+    let again = narrower(stored, a.accumulate);
+    let relative = dr + (g + 2.0 * u) / 2.0 + dr + again + 6.0 * u + narrower(a.out, a.accumulate);
     // What underflows: a product (times what it is multiplied by), r as stored, o as stored.
     let tiny = a.underflow() + stored.min_subnormal() / 2.0;
     let out: Vec<f64> = r.iter().zip(weight).map(|(r, w)| r * inverse * f64::from(*w)).collect();
@@ -69,7 +72,10 @@ pub fn norm(
             + a.out.min_subnormal() / 2.0
     };
     NormAnswer {
-        residual_bound: r.iter().map(|r| dr * r.abs() + stored.min_subnormal() / 2.0).collect(),
+        residual_bound: r
+            .iter()
+            .map(|r| dr * r.abs() + a.underflow() + stored.min_subnormal() / 2.0)
+            .collect(),
         out_bound: out.iter().zip(weight).map(|(o, w)| relative * o.abs() + below(w)).collect(),
         residual: r,
         out,

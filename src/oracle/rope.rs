@@ -45,8 +45,11 @@ pub fn rotate(
             // Beyond the first order the chord cannot be longer than the circle is wide.
             let turned = (dt * (other.abs() + dt * value.abs())).min(2.0 * libm::hypot(x, y));
             right[first + at] = value;
-            bounds[first + at] =
-                turned + rounding + u_store * value.abs() + stored.min_subnormal() / 2.0;
+            bounds[first + at] = turned
+                + rounding
+                + u_store * value.abs()
+                + 3.0 * a.underflow()
+                + stored.min_subnormal() / 2.0;
         }
     }
 }
