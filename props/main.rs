@@ -5,6 +5,7 @@ mod bench;
 mod corpus;
 mod decode;
 mod device;
+mod diagnose;
 mod faults;
 mod laws;
 mod oracle;

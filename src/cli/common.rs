@@ -10,7 +10,8 @@ use attnbench::kernel::{Manifest, Registry};
 use attnbench::problem::Case;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The CPU device, of which each thread gets its own.
 pub struct Cpu(Mutex<CpuDevice>);
@@ -156,4 +157,16 @@ pub fn in_words(error: &anyhow::Error) -> String {
 /// Whether an error means that there is no compiler or no cache at all: no kernel can run.
 pub fn is_fatal(error: &CompileError) -> bool {
     matches!(error, CompileError::NoCompiler(_) | CompileError::Io { .. })
+}
+
+/// The first Ctrl-C ends the sweep and keeps what was found; the second ends the program.
+pub fn on_interrupt(interrupted: &Arc<AtomicBool>) -> Result<()> {
+    let flag = Arc::clone(interrupted);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(2);
+        }
+        eprintln!("interrupted: finishing with what was found (again to end at once)");
+    })
+    .context("cannot watch for Ctrl-C")
 }

@@ -2,7 +2,9 @@
 //!
 //! Exit status: 0 all is well, 1 a fault was found, 2 the request or the machine was at fault.
 
+mod attend;
 mod common;
+mod diagnose;
 mod list;
 mod replay;
 mod sweep;
@@ -24,6 +26,10 @@ enum Command {
     Sweep(Box<sweep::Args>),
     /// Run a saved failing case, or a captured slice, again, bit for bit
     Replay(replay::Args),
+    /// Which fault explains the output of a captured slice
+    Diagnose(diagnose::Args),
+    /// Write the right output of a captured slice beside its inputs
+    Attend(attend::Args),
     /// The built-in kernels
     Kernels,
     /// The devices that kernels can run on
@@ -48,6 +54,8 @@ pub fn main() -> ExitCode {
     let result = match args.command {
         Command::Sweep(args) => sweep::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Diagnose(args) => diagnose::run(&args),
+        Command::Attend(args) => attend::run(&args),
         Command::Kernels => list::kernels(),
         Command::Devices => list::devices(),
     };

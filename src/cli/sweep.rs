@@ -2,8 +2,8 @@
 
 use super::Found;
 use super::common::{
-    Cpu, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout, print, registry,
-    write_json,
+    Cpu, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout, on_interrupt,
+    print, registry, write_json,
 };
 use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
@@ -20,7 +20,7 @@ use attnbench::report::table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Arguments of `sweep`.
@@ -297,18 +297,6 @@ fn progress(kernel: &str, cases: u64) -> ProgressBar {
     );
     bar.set_prefix(kernel.to_owned());
     bar
-}
-
-/// The first Ctrl-C ends the sweep and keeps what was found; the second ends the program.
-fn on_interrupt(interrupted: &Arc<AtomicBool>) -> Result<()> {
-    let flag = Arc::clone(interrupted);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(2);
-        }
-        eprintln!("interrupted: finishing with what was found (again to end at once)");
-    })
-    .context("cannot watch for Ctrl-C")
 }
 
 fn save_findings(

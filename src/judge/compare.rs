@@ -60,7 +60,7 @@ impl Comparison {
 /// An element must be finite where the oracle's is, and not finite where it is not (NaN and
 /// infinity are not told apart). Where the right value rounds beyond the type's largest number, it
 /// must be the infinity of that sign. A bound of 0 asks for the very bits: also the sign of a zero.
-fn ratio(got: f64, want: f64, bound: f64, dtype: DType) -> f64 {
+pub fn ratio(got: f64, want: f64, bound: f64, dtype: DType) -> f64 {
     if bound == 0.0 && got == 0.0 && got.to_bits() != want.to_bits() {
         return f64::INFINITY;
     }

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod coverage;
+pub mod diagnose;
 pub mod draw;
 pub mod law;
 pub mod replay;

@@ -88,17 +88,17 @@ impl Arithmetic {
     }
 
     /// Rounding to the output type, where that is narrower than the accumulator.
-    fn u_out(&self) -> f64 {
+    pub(crate) fn u_out(&self) -> f64 {
         narrower(self.out, self.accumulate)
     }
 
     /// Rounding of P, where it is narrowed before it multiplies V.
-    fn u_probs(&self) -> f64 {
+    pub(crate) fn u_probs(&self) -> f64 {
         narrower(self.probs, self.accumulate)
     }
 
     /// The largest error of one operation whose result underflows.
-    pub(super) fn underflow(&self) -> f64 {
+    pub(crate) fn underflow(&self) -> f64 {
         if self.flushes { self.accumulate.min_normal() } else { self.accumulate.min_subnormal() }
     }
 }
@@ -172,14 +172,18 @@ fn rows_repeat<T: PartialEq>(v: &[T], dim: usize) -> bool {
     (1..=4).any(|lag| many((lag..rows).filter(|n| row(*n) == row(n - lag)).count(), rows))
 }
 
+/// Whether a head's terms repeat so much that its sums get the worst growth.
+pub fn is_leaning<T: PartialEq>(head: &Head<'_, T>, answer: &Answer) -> bool {
+    repeats(&answer.scores) || rows_repeat(head.v, head.head_dim_v)
+}
+
 fn many(count: usize, of: usize) -> bool {
     count * 8 > of && count > 3
 }
 
 impl Shared {
     fn new<T: Copy + PartialEq>(head: &Head<'_, T>, answer: &Answer, a: &Arithmetic) -> Self {
-        let leaning = repeats(&answer.scores) || rows_repeat(head.v, head.head_dim_v);
-        Shared::of(&head.scores, head.sink.is_some(), leaning, answer, a)
+        Shared::of(&head.scores, head.sink.is_some(), is_leaning(head, answer), answer, a)
     }
 
     /// The quantities where V has no part in it.

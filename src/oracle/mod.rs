@@ -17,6 +17,7 @@ mod rope;
 pub use attention::{Answer, Head, Scores, attend, mix, scores, softmax};
 pub use bound::{
     Arithmetic, Bound, LAMBDA, Term, bound, bound_pv, bound_scores, bound_softmax, explain, growth,
+    is_leaning,
 };
 pub use expected::{Expected, Probe, Right, explain_element, head_of};
 pub use linear::{NormAnswer, norm, project};

@@ -30,7 +30,7 @@ pub struct SavedFailure {
 }
 
 /// A number under `key`: `null` with `"nonfinite": true` beside it where it is not finite.
-fn put_number(object: &mut Map<String, Value>, key: &str, x: f64) {
+pub(super) fn put_number(object: &mut Map<String, Value>, key: &str, x: f64) {
     if x.is_finite() {
         object.insert(key.into(), json!(x));
     } else {

@@ -1,4 +1,5 @@
 //! Results for people (tables) and for programs (JSON). Nothing here judges.
 
+pub mod diagnose;
 pub mod json;
 pub mod table;

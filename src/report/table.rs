@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Write;
 
 /// A table that a terminal shows aligned, and that stays one when pasted into an issue (Markdown).
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(header.iter().copied());
@@ -16,7 +16,7 @@ fn table(header: &[&str]) -> Table {
 }
 
 /// Aligns every column but the first `text` ones to the right: numbers.
-fn align_numbers(table: &mut Table, text: usize) {
+pub(super) fn align_numbers(table: &mut Table, text: usize) {
     for column in table.column_iter_mut().skip(text) {
         column.set_cell_alignment(CellAlignment::Right);
     }

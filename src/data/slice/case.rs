@@ -66,7 +66,15 @@ impl KvSlice {
         self.pose().map_err(|p| SliceError::new(&self.name, p))
     }
 
-    fn pose(&self) -> Result<Case, SliceProblem> {
+    /// Whether the slice's tensors can be read element by element, whatever their types and factors.
+    ///
+    /// # Errors
+    /// [`SliceProblem::NotYet`] for paged layouts and 8-bit types.
+    pub fn diagnosable(&self) -> Result<(), SliceError> {
+        self.check_placed().map_err(|p| SliceError::new(&self.name, p))
+    }
+
+    fn check_placed(&self) -> Result<(), SliceProblem> {
         for (name, t) in [("q", &self.q), ("k", &self.k), ("v", &self.v), ("out", &self.out)] {
             if !t.is_loadable() {
                 return Err(SliceProblem::NotYet {
@@ -76,6 +84,11 @@ impl KvSlice {
             }
             self.place(name)?;
         }
+        Ok(())
+    }
+
+    fn pose(&self) -> Result<Case, SliceProblem> {
+        self.check_placed()?;
         if self.k.dtype != self.v.dtype {
             return Err(SliceProblem::NotYet {
                 what: format!("a cache with k in {} and v in {}", self.k.dtype, self.v.dtype),

@@ -1,0 +1,170 @@
+//! `attnbench diagnose`.
+
+use super::Found;
+use super::common::{check_writable, json_on_stdout, on_interrupt, print, write_json};
+use anyhow::{Context, Result, bail};
+use attnbench::data::slice::KvSlice;
+use attnbench::judge::diagnose::problem::Problem;
+use attnbench::judge::diagnose::{Diagnosis, Options, Verdict, diagnose};
+use attnbench::report::diagnose::{Judged, describe, document, headline, summary};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Arguments of `diagnose`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Captured slices, or folders of them
+    #[arg(value_name = "SLICE|DIR", required = true)]
+    slices: Vec<PathBuf>,
+    /// Try no pairs of faults where a single one does not fit
+    #[arg(long)]
+    no_pairs: bool,
+    /// Threads (default: one a core)
+    #[arg(long, short = 'j')]
+    jobs: Option<usize>,
+    /// Write the result as JSON to a file, or to standard output for -
+    #[arg(long, value_name = "FILE|-")]
+    json: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Found> {
+    if let Some(path) = &args.json {
+        check_writable(path)?;
+    }
+    let files = files(&args.slices)?;
+    let quiet = json_on_stdout(args.json.as_deref());
+    let interrupted = Arc::new(AtomicBool::new(false));
+    on_interrupt(&interrupted)?;
+    let judged = judge_all(args, &files, quiet, &interrupted);
+    if let Some(path) = &args.json {
+        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        write_json(path, &document(&command, &judged))?;
+    }
+    if !quiet {
+        print(&text(&judged, files.len()))?;
+    }
+    Ok(found(&judged, files.len()))
+}
+
+/// The slices that the arguments name: files as given, and those in folders, sorted.
+fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path)
+            .with_context(|| format!("cannot list the folder {}", path.display()))?;
+        let mut inside: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+        inside.retain(|p| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")));
+        if inside.is_empty() {
+            bail!("the folder {} has no .safetensors file; give one that has", path.display());
+        }
+        inside.sort();
+        files.extend(inside);
+    }
+    Ok(files)
+}
+
+fn judge(path: &Path, options: Options) -> Judged {
+    let file = path.display().to_string();
+    let diagnosis = match KvSlice::read(path) {
+        Err(error) => Diagnosis::invalid(error.to_string()),
+        Ok(slice) => {
+            let mut d = match Problem::of_slice(&slice) {
+                Ok(problem) => diagnose(&problem, options),
+                Err(error) => Diagnosis::invalid(error.to_string()),
+            };
+            for warning in slice.warnings() {
+                d.note = if d.note.is_empty() { warning } else { format!("{}. {warning}", d.note) };
+            }
+            d
+        }
+    };
+    Judged { file, diagnosis }
+}
+
+/// Every file, on several threads, in the order given; those not reached when interrupted are left
+/// out.
+fn judge_all(args: &Args, files: &[PathBuf], quiet: bool, interrupted: &AtomicBool) -> Vec<Judged> {
+    let options = Options { pairs: !args.no_pairs };
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let jobs = args.jobs.unwrap_or(cores).clamp(1, files.len().max(1));
+    let bar = ProgressBar::with_draw_target(
+        Some(files.len() as u64),
+        if quiet || files.len() == 1 {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        },
+    );
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} slices, {msg}") {
+        bar.set_style(style);
+    }
+    let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while !interrupted.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(path) = files.get(index) else { break };
+                    let judged = judge(path, options);
+                    bar.set_message(headline(&judged.diagnosis));
+                    bar.inc(1);
+                    results.lock().expect("no thread panicked").push((index, judged));
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut results = results.into_inner().expect("no thread panicked");
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, judged)| judged).collect()
+}
+
+/// The table, what is wrong in words, and the verdict last.
+fn text(judged: &[Judged], asked: usize) -> String {
+    let mut text = String::new();
+    if asked > 1 {
+        text += &format!("{}\n\n", summary(judged));
+    }
+    let told = |j: &&Judged| asked == 1 || j.diagnosis.verdict != Verdict::Clean;
+    for judged in judged.iter().filter(told) {
+        text += &format!("{}\n", describe(judged));
+    }
+    if let [only] = judged {
+        return text + &headline(&only.diagnosis) + "\n";
+    }
+    let counts = [
+        Verdict::Clean,
+        Verdict::Reference,
+        Verdict::Explained,
+        Verdict::Ambiguous,
+        Verdict::Unexplained,
+        Verdict::Invalid,
+    ]
+    .into_iter()
+    .map(|v| (v.name(), judged.iter().filter(|j| j.diagnosis.verdict == v).count()))
+    .filter(|(_, count)| *count > 0)
+    .map(|(name, count)| format!("{count} {name}"));
+    let counts: Vec<String> = counts.collect();
+    let left = asked - judged.len();
+    let left = if left > 0 { format!(", {left} not reached") } else { String::new() };
+    text + &format!("{} slices: {}{left}\n", judged.len(), counts.join(", "))
+}
+
+fn found(judged: &[Judged], asked: usize) -> Found {
+    let any = |of: &[Verdict]| judged.iter().any(|j| of.contains(&j.diagnosis.verdict));
+    if any(&[Verdict::Explained, Verdict::Ambiguous, Verdict::Unexplained]) {
+        Found::Fault
+    } else if any(&[Verdict::Invalid]) || judged.len() < asked {
+        Found::Trouble
+    } else {
+        Found::Nothing
+    }
+}

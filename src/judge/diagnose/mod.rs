@@ -1,0 +1,400 @@
+//! Diagnosis: which fault explains an output.
+//!
+//! | subject | file |
+//! | --- | --- |
+//! | buffers and outputs to be explained | `problem` |
+//! | how an output is computed, rightly or not | `recipe` |
+//! | what comes out of that, with its bound | `predict` |
+//! | every fault that can be named | `catalogue` |
+//! | windows, tails and cuts by running sums | `ranges` |
+//! | trying them all, alone and in pairs | `search` |
+//! | the row that the capture no longer has | `infer` |
+//! | scores and weights beside the output | `beside` |
+//! | the right answer, to be written | `attend` |
+//! | the verdict | here; in words in `words` |
+//!
+//! A head fits a hypothesis only where its error is within the error bound of *that* prediction.
+//! The right answer comes first. It is tried as the kernel promises its arithmetic, then with P
+//! held in f16 and bf16, which makes the bound so wide that a fault with a small effect fits under
+//! it: where a fault explains the same outputs to its own, narrow bound, and chance does not, the
+//! fault is named.
+
+pub mod attend;
+pub mod beside;
+pub mod catalogue;
+mod infer;
+pub mod predict;
+pub mod problem;
+mod ranges;
+pub mod recipe;
+pub mod search;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use crate::oracle::Arithmetic;
+use crate::problem::DType;
+use beside::{Shown, Weights};
+use catalogue::{Param, Params};
+use infer::NotInferred;
+use predict::{Fit, Prediction, right};
+use problem::Problem;
+use search::{Finding, Search, Searched, Tried};
+use std::collections::BTreeMap;
+
+/// What a diagnosis comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Within the error bound of the right answer.
+    Clean,
+    /// One finding fits.
+    Explained,
+    /// Ids of equal rank fit.
+    Ambiguous,
+    /// What lies beside the output covers a part of the keys only; the output itself is right.
+    Reference,
+    /// Nothing fits.
+    Unexplained,
+    /// The file cannot be judged.
+    Invalid,
+}
+
+impl Verdict {
+    /// The word in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Clean => "clean",
+            Verdict::Explained => "explained",
+            Verdict::Ambiguous => "ambiguous",
+            Verdict::Reference => "reference",
+            Verdict::Unexplained => "unexplained",
+            Verdict::Invalid => "invalid",
+        }
+    }
+}
+
+/// A fault with its parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named {
+    /// The id; `a+b` for a pair.
+    pub fault: String,
+    /// Its parameters.
+    pub params: Params,
+    /// How it compares on the heads that are wrong.
+    pub fit: Fit,
+}
+
+/// What was found of one head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadVerdict {
+    /// Sequence.
+    pub batch: usize,
+    /// Query head.
+    pub head: usize,
+    /// Keys up to its position (in a prefill one head has many).
+    pub keys: usize,
+    /// Clean, explained or unexplained.
+    pub verdict: Verdict,
+    /// What explains it.
+    pub fault: Option<String>,
+    /// The largest error over the bound of what explains it; of the right answer where nothing
+    /// does.
+    pub ratio: f64,
+}
+
+/// The result of a diagnosis.
+#[derive(Debug, Clone)]
+pub struct Diagnosis {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What is named.
+    pub fault: Option<String>,
+    /// Its parameters.
+    pub params: Params,
+    /// The first stage that is wrong, where the file shows it.
+    pub stage: Option<&'static str>,
+    /// How the outputs compare with what the verdict says; with the closest where nothing fits.
+    pub fit: Fit,
+    /// The ranked hypotheses.
+    pub candidates: Vec<Named>,
+    /// What coincides with the verdict on this slice.
+    pub equivalent: Vec<Named>,
+    /// Members of a family that coincide as well as the screen can tell, and are not listed.
+    pub more: BTreeMap<&'static str, usize>,
+    /// By head.
+    pub heads: Vec<HeadVerdict>,
+    /// Predictions tried and rejected, by id.
+    pub tried: BTreeMap<String, Tried>,
+    /// In words: how sure, why, what to look at.
+    pub note: String,
+}
+
+impl Diagnosis {
+    /// The diagnosis of a file that cannot be judged.
+    pub fn invalid(why: String) -> Diagnosis {
+        Diagnosis {
+            verdict: Verdict::Invalid,
+            fault: None,
+            params: Params::new(),
+            stage: None,
+            fit: Fit::NONE,
+            candidates: Vec::new(),
+            equivalent: Vec::new(),
+            more: BTreeMap::new(),
+            heads: Vec::new(),
+            tried: BTreeMap::new(),
+            note: why,
+        }
+    }
+
+    /// Predictions tried in all.
+    pub fn total(&self) -> usize {
+        self.tried.values().map(|t| t.tried).sum()
+    }
+
+    /// The heads that are not clean.
+    pub fn wrong(&self) -> impl Iterator<Item = &HeadVerdict> {
+        self.heads.iter().filter(|h| h.verdict != Verdict::Clean)
+    }
+
+    /// What to look at in the code, for what is named.
+    pub fn advice(&self) -> Vec<&'static str> {
+        let ids = self.fault.as_deref().unwrap_or("").split('+');
+        ids.filter_map(catalogue::find).map(|f| f.advice).collect()
+    }
+}
+
+/// How thorough a diagnosis is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Whether pairs of faults are tried where single ones do not fit.
+    pub pairs: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { pairs: true }
+    }
+}
+
+/// A fit that chance would make less often than this is none of chance's: the rate of the bound's
+/// own false alarms.
+const CHANCE: f64 = 1e-9;
+
+/// Explains the outputs of a problem.
+pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
+    let mut p = Prediction::default();
+    let units = 0..problem.units.len();
+    let mut fits = Vec::with_capacity(units.len());
+    let mut spread = Vec::with_capacity(units.len());
+    // The error of each element against the right answer, to weigh chance by.
+    let mut errors = Vec::with_capacity(problem.observed.len());
+    for unit in units.clone() {
+        fits.push(right(problem, unit, &problem.arithmetic, &mut p));
+        let squares: f64 = p.answer.probs.iter().map(|p| p * p).sum();
+        spread.push(if squares > 0.0 { 1.0 / squares } else { 0.0 });
+        errors.extend(problem.output(unit).iter().zip(&p.answer.out).map(|(a, b)| (a - b).abs()));
+    }
+    let shown = beside::look(problem);
+    let wrong: Vec<usize> = units.clone().filter(|u| !fits[*u].fits()).collect();
+    let no_fault = fits.iter().fold(Fit::NONE, |all, fit| all.and(*fit));
+    let mut d = Diagnosis {
+        verdict: Verdict::Clean,
+        fit: no_fault,
+        heads: heads(problem, &fits),
+        ..Diagnosis::invalid(String::new())
+    };
+    if wrong.is_empty() {
+        clean(problem, &mut d, &spread, &shown, None);
+        return d;
+    }
+    d.stage = shown.stage();
+    let narrowed = narrowed(problem, &mut p);
+    let mut search = Search::new(problem, wrong.clone(), &spread);
+    let mut found = search.singles();
+    let by_chance = |found: &Searched, search: &mut Search<'_, '_>| {
+        log_chance(found, search, problem, &wrong, &errors) >= libm::log(CHANCE)
+    };
+    if let Some((dtype, fits)) = &narrowed
+        && by_chance(&found, &mut search)
+    {
+        let arithmetic = Arithmetic { probs: *dtype, ..problem.arithmetic };
+        let wide = Problem { arithmetic, ..problem.clone() };
+        d.fit = fits.iter().fold(Fit::NONE, |all, fit| all.and(*fit));
+        d.heads = heads(&wide, fits);
+        d.stage = None;
+        clean(&wide, &mut d, &spread, &shown, Some(*dtype));
+        d.equivalent.splice(0..0, found.fits.iter().map(named));
+        return d;
+    }
+    d.tried.append(&mut found.tried);
+    if !found.fits.is_empty() {
+        let weak = by_chance(&found, &mut search);
+        explain(problem, &mut d, &mut search, found, &fits, None, weak);
+        d.note = words::explained(problem, &d, &shown, weak);
+        return d;
+    }
+    // The same with P narrowed as matrix cores hold it: in the cache's type.
+    let held = problem.v.dtype;
+    if matches!(held, DType::F16 | DType::BF16) && problem.arithmetic.probs == DType::F32 {
+        let arithmetic = Arithmetic { probs: held, ..problem.arithmetic };
+        let wide = Problem { arithmetic, ..problem.clone() };
+        let mut search = Search::new(&wide, wrong.clone(), &spread);
+        let again = search.singles();
+        if !again.fits.is_empty() {
+            let weak = by_chance(&again, &mut search);
+            explain(&wide, &mut d, &mut search, again, &fits, Some(held), weak);
+            d.note = words::explained(&wide, &d, &shown, weak);
+            return d;
+        }
+    }
+    let inferred = infer::missing_row(problem);
+    if let Ok(missing) = &inferred {
+        d.verdict = Verdict::Explained;
+        d.fault = Some("stale_current".to_owned());
+        d.params = Params::from([("variant", Param::Text("former".into()))]);
+        d.fit = missing.fit;
+        for (head, fit) in d.heads.iter_mut().zip(&missing.fits) {
+            if head.verdict != Verdict::Clean {
+                (head.verdict, head.fault) = (Verdict::Explained, d.fault.clone());
+                head.ratio = fit.ratio;
+            }
+        }
+        d.note = words::inferred(problem, &d, &missing.weights);
+        return d;
+    }
+    let mut closest = found.closest;
+    if options.pairs && problem.observed.iter().any(|x| x.is_finite()) {
+        let mut pairs = search.pairs();
+        d.tried.append(&mut pairs.tried);
+        if !pairs.fits.is_empty() {
+            let weak = by_chance(&pairs, &mut search);
+            explain(problem, &mut d, &mut search, pairs, &fits, None, weak);
+            d.note = words::explained(problem, &d, &shown, weak);
+            return d;
+        }
+        closest.append(&mut pairs.closest);
+        closest.sort_by(|a, b| a.fit.ratio.total_cmp(&b.fit.ratio));
+    }
+    d.verdict = Verdict::Unexplained;
+    d.candidates = closest.iter().map(named).collect();
+    d.fit = closest.first().map_or(no_fault, |c| c.fit);
+    let one_head = inferred == Err(NotInferred::OneHead);
+    d.note = words::unexplained(problem, &d, &shown, one_head);
+    d
+}
+
+fn named(finding: &Finding) -> Named {
+    Named { fault: finding.id(), params: finding.params.clone(), fit: finding.fit }
+}
+
+fn heads(problem: &Problem<'_>, fits: &[Fit]) -> Vec<HeadVerdict> {
+    let verdict = |fit: &Fit| if fit.fits() { Verdict::Clean } else { Verdict::Unexplained };
+    let units = problem.units.iter().zip(fits);
+    units
+        .map(|(unit, fit)| HeadVerdict {
+            batch: unit.s,
+            head: unit.h,
+            keys: unit.keys,
+            verdict: verdict(fit),
+            fault: None,
+            ratio: fit.ratio,
+        })
+        .collect()
+}
+
+/// The type of P with which every head is right, if there is one, and how they fit.
+fn narrowed(problem: &Problem<'_>, p: &mut Prediction) -> Option<(DType, Vec<Fit>)> {
+    [DType::F16, DType::BF16].into_iter().find_map(|probs| {
+        let arithmetic = Arithmetic { probs, ..problem.arithmetic };
+        let fits = (0..problem.units.len()).map(|u| right(problem, u, &arithmetic, p));
+        let fits: Vec<Fit> = fits.take_while(Fit::fits).collect();
+        (fits.len() == problem.units.len()).then_some((probs, fits))
+    })
+}
+
+/// The logarithm of how often chance would fit one of the predictions as well: an element that the
+/// right answer misses by far more than the finding's own bound is met by chance once in so many
+/// times. Infinite where nothing fits.
+fn log_chance(
+    found: &Searched,
+    search: &mut Search<'_, '_>,
+    problem: &Problem<'_>,
+    wrong: &[usize],
+    errors: &[f64],
+) -> f64 {
+    let Some(best) = found.fits.first() else { return f64::INFINITY };
+    let mut chance = libm::log(found.total() as f64);
+    for unit in wrong {
+        let bounds = search.bounds(best, *unit);
+        let of = &errors[unit * problem.head_dim_v..][..problem.head_dim_v];
+        let shares = bounds.iter().zip(of).map(|(b, e)| if *e > *b { b / e } else { 1.0 });
+        chance += shares.map(|share| libm::log(share.max(1e-300))).sum::<f64>();
+    }
+    chance
+}
+
+/// Fills in the verdict on an output that is right.
+fn clean(
+    problem: &Problem<'_>,
+    d: &mut Diagnosis,
+    spread: &[f64],
+    shown: &Shown,
+    held: Option<DType>,
+) {
+    let mut search = Search::new(problem, (0..problem.units.len()).collect(), spread);
+    let mut found = search.singles();
+    d.equivalent = found.fits.iter().map(named).collect();
+    d.more = found.more;
+    d.tried.append(&mut found.tried);
+    if let Weights::Partial { w, renormalised, .. } = shown.weights {
+        let of = if renormalised { "renormalised" } else { "as they are" };
+        d.verdict = Verdict::Reference;
+        d.fault = Some(REFERENCE.to_owned());
+        d.params = Params::from([("w", Param::Int(w)), ("weights", Param::Text(of.into()))]);
+    }
+    d.note = words::clean(problem, d, shown, held);
+}
+
+/// The id of a reference that covers the last keys only.
+pub const REFERENCE: &str = "softmax_over_window_then_full";
+
+/// Fills in the verdict where something fits.
+fn explain(
+    problem: &Problem<'_>,
+    d: &mut Diagnosis,
+    search: &mut Search<'_, '_>,
+    found: Searched,
+    right: &[Fit],
+    held: Option<DType>,
+    weak: bool,
+) {
+    let best = found.fits[0].clone();
+    // Those of equal rank, of another id, are as good a name.
+    let equal = |f: &Finding| f.everywhere == best.everywhere && f.order.0 == best.order.0;
+    let others = found.fits.iter().filter(|f| equal(f) && f.faults != best.faults);
+    d.verdict =
+        if others.count() == 0 && !weak { Verdict::Explained } else { Verdict::Ambiguous };
+    d.fault = Some(best.id());
+    d.params = best.params.clone();
+    d.fit = best.fit;
+    if let Some(dtype) = held {
+        d.params.insert("probs", Param::Text(dtype.name().into()));
+    }
+    let wrong: Vec<usize> = (0..right.len()).filter(|u| !right[*u].fits()).collect();
+    if wrong.len() < right.len() {
+        let words = words::units(problem, &wrong);
+        d.params.insert("heads", Param::Text(words));
+    }
+    let fits = search.fits(&best);
+    for (unit, head) in d.heads.iter_mut().enumerate() {
+        if head.verdict != Verdict::Clean {
+            (head.verdict, head.fault) = (Verdict::Explained, d.fault.clone());
+            head.ratio = fits[unit].ratio;
+        }
+    }
+    d.candidates = found.fits.iter().take(5).map(named).collect();
+    d.equivalent = found.fits[1..].iter().map(named).collect();
+    d.more = found.more;
+}

@@ -1,0 +1,315 @@
+//! What a recipe makes of a unit: the output in f64 from the raw buffers, and the error bound of
+//! that prediction.
+
+use super::problem::{Memory, Problem};
+use super::recipe::{Cache, Combine, How, Narrow, Reading, Recipe};
+use crate::judge::compare;
+use crate::oracle::{Answer, Arithmetic, Bound, Head, Scores, bound, mix, scores, softmax};
+use crate::problem::DType;
+use std::ops::Range;
+
+/// A prediction would read an address that the buffer does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfRange;
+
+/// How an output compares with a prediction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fit {
+    /// The largest error over its bound.
+    pub ratio: f64,
+    /// The mean absolute error over the finite elements.
+    pub mae: f64,
+    /// Elements that are finite on both sides.
+    pub finite: usize,
+}
+
+impl Fit {
+    /// Whether every element is within its bound.
+    pub fn fits(&self) -> bool {
+        self.ratio <= 1.0
+    }
+
+    /// The fit of two sets of elements together.
+    pub fn and(self, other: Fit) -> Fit {
+        let finite = self.finite + other.finite;
+        let mean = |f: Fit| if f.finite == 0 { 0.0 } else { f.mae * f.finite as f64 };
+        let mae = (mean(self) + mean(other)) / finite.max(1) as f64;
+        Fit { ratio: self.ratio.max(other.ratio), mae, finite }
+    }
+
+    /// The fit of nothing.
+    pub const NONE: Fit = Fit { ratio: 0.0, mae: 0.0, finite: 0 };
+}
+
+/// A prediction, in memory that is used again.
+#[derive(Debug, Default)]
+pub struct Prediction {
+    /// The right quantities of the recipe's own softmax.
+    pub answer: Answer,
+    /// The bound of [`Answer::out`].
+    pub bound: Bound,
+    /// K rows `[keys, used]`.
+    k: Vec<f64>,
+    /// V rows `[keys, dims]`.
+    v: Vec<f64>,
+}
+
+impl Prediction {
+    /// Predicts the first `dims` elements of a unit's output, with their bound.
+    ///
+    /// # Errors
+    /// [`OutOfRange`].
+    pub fn make(
+        &mut self,
+        problem: &Problem<'_>,
+        recipe: &Recipe,
+        unit: usize,
+        dims: usize,
+    ) -> Result<(), OutOfRange> {
+        let u = problem.units[unit];
+        let keys = recipe.range(&u, problem);
+        let head = recipe.heads.of(u.h, problem.group(), problem.num_kv_heads);
+        let at = (u.s, head);
+        self.k.clear();
+        self.v.clear();
+        read(problem, &recipe.k, at, &keys, (recipe.used, problem.head_dim), &mut self.k)?;
+        read(problem, &recipe.v, at, &keys, (dims, problem.head_dim_v), &mut self.v)?;
+        if recipe.current_zero && u.keys > 0 && keys.contains(&(u.keys - 1)) {
+            let n = u.keys - 1 - keys.start;
+            self.k[n * recipe.used..][..recipe.used].fill(0.0);
+            self.v[n * dims..][..dims].fill(0.0);
+        }
+        let from = Scores::Dot {
+            q: &problem.query(unit)[..recipe.used],
+            k: &self.k,
+            scale: recipe.scale.of(problem),
+            softcap: problem.softcap,
+        };
+        let a = &problem.arithmetic;
+        let sink = problem.sink(unit);
+        scores(&from, &mut self.answer);
+        match recipe.combine {
+            Combine::Narrow(way) => {
+                softmax(sink, &mut self.answer);
+                if way.single {
+                    let q = &problem.query(unit)[..recipe.used];
+                    single_scores(
+                        q,
+                        &self.k,
+                        recipe.scale.of(problem),
+                        problem.softcap,
+                        &mut self.answer,
+                    );
+                }
+                narrow(&way, sink, &self.v, dims, &mut self.answer);
+                // The sequence of roundings is the prediction: what is left is the division's own.
+                let u = DType::F32.unit_roundoff();
+                let stored = a.out.unit_roundoff().max(u);
+                self.bound.out.clear();
+                self.bound.out.extend(
+                    self.answer
+                        .out
+                        .iter()
+                        .map(|o| (u + stored) * o.abs() + a.out.min_subnormal() / 2.0),
+                );
+                return Ok(());
+            }
+            Combine::Split(how, parts) if !keys.is_empty() => {
+                split(how, &parts.lengths(&keys), sink, problem.softcap > 0.0, &mut self.answer);
+            }
+            _ => softmax(sink, &mut self.answer),
+        }
+        mix(&self.v, dims, &mut self.answer);
+        let head = Head { scores: from, v: &self.v, head_dim_v: dims, sink };
+        bound(&head, &self.answer, a, &mut self.bound);
+        Ok(())
+    }
+
+    /// The V rows of the prediction made last, `[keys, dims]`.
+    pub fn values(&self) -> &[f64] {
+        &self.v
+    }
+
+    /// The current token's V row as a recipe reads it, `[head_dim_v]`.
+    pub fn current(&mut self, problem: &Problem<'_>, unit: usize, recipe: &Recipe) -> Vec<f64> {
+        let u = problem.units[unit];
+        let head = recipe.heads.of(u.h, problem.group(), problem.num_kv_heads);
+        let mut row = Vec::new();
+        let dims = (problem.head_dim_v, problem.head_dim_v);
+        let keys = u.keys.saturating_sub(1)..u.keys;
+        let _ = read(problem, &recipe.v, (u.s, head), &keys, dims, &mut row);
+        row
+    }
+
+    /// How the prediction made last compares with the first elements of a unit's output.
+    pub fn fit(&self, problem: &Problem<'_>, unit: usize) -> Fit {
+        fit(&self.answer.out, &self.bound.out, problem.output(unit), problem.arithmetic.out)
+    }
+}
+
+/// How observed elements compare with predicted ones.
+pub fn fit(predicted: &[f64], bounds: &[f64], observed: &[f64], stored: DType) -> Fit {
+    let mut fit = Fit::NONE;
+    for ((want, bound), got) in predicted.iter().zip(bounds).zip(observed) {
+        let ratio = compare::ratio(*got, *want, *bound, stored);
+        fit.ratio = if ratio.is_nan() { f64::INFINITY } else { fit.ratio.max(ratio) };
+        if got.is_finite() && want.is_finite() {
+            fit.mae += (got - want).abs();
+            fit.finite += 1;
+        }
+    }
+    fit.mae /= fit.finite.max(1) as f64;
+    fit
+}
+
+/// Reads the first `dims` elements of rows `keys` of one head; `dim` are those that a kernel
+/// would read, and all of them must be in the buffer.
+fn read(
+    problem: &Problem<'_>,
+    reading: &Reading,
+    (s, kv_head): (usize, usize),
+    keys: &Range<usize>,
+    (dims, dim): (usize, usize),
+    to: &mut Vec<f64>,
+) -> Result<(), OutOfRange> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let memory: &Memory<'_> = match reading.buffer {
+        Cache::K => &problem.k,
+        Cache::V => &problem.v,
+    };
+    let step = reading.step();
+    let base = reading.base(s, kv_head).ok_or(OutOfRange)?;
+    let last = (keys.end - 1)
+        .checked_mul(step.0)
+        .and_then(|n| (dim - 1).checked_mul(step.1)?.checked_add(n)?.checked_add(base))
+        .ok_or(OutOfRange)?;
+    if last >= memory.len() {
+        return Err(OutOfRange);
+    }
+    memory.gather(base + keys.start * step.0, keys.len(), dims, step, to);
+    Ok(())
+}
+
+/// The weights that a wrong merge of parts gives the keys, whose scores are in `answer`; a sink
+/// belongs to the first part.
+///
+/// The errors of a part's maximum do not cancel where parts are added as they are: each key's score
+/// then errs by its maximum's too, which is put into `abs_scores`.
+fn split(how: How, lengths: &[usize], sink: Option<f64>, capped: bool, answer: &mut Answer) {
+    let mut weights = Vec::with_capacity(answer.scores.len());
+    let mut largest = f64::NEG_INFINITY;
+    let (mut total, mut first) = (0.0, 0);
+    for (i, len) in lengths.iter().enumerate() {
+        let part = &answer.scores[first..first + len];
+        let sink = sink.filter(|_| i == 0);
+        let max = part.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
+        let exp = |s: f64| libm::exp(s - max);
+        let l = part.iter().map(|s| exp(*s)).sum::<f64>() + sink.map_or(0.0, exp);
+        largest = largest.max(max);
+        let share = match how {
+            How::Sum => {
+                total += l;
+                1.0
+            }
+            How::Mean => 1.0 / (l * lengths.len() as f64),
+        };
+        weights.extend(part.iter().map(|s| share * exp(*s)));
+        if how == How::Sum {
+            let reach = answer.abs_scores[first..first + len].iter().copied().fold(0.0, f64::max);
+            // Three times the score covers the softcap's own errors, in units of Q·K's.
+            let bent = if capped { 3.0 * max.abs() } else { 0.0 };
+            answer.abs_scores[first..first + len].iter_mut().for_each(|s| *s += reach + bent);
+        }
+        first += len;
+    }
+    let total = if how == How::Sum { total } else { 1.0 };
+    weights.iter_mut().for_each(|w| *w /= total);
+    answer.probs = weights;
+    answer.max = largest;
+    answer.denominator = total;
+    answer.lse = largest + libm::log(total);
+}
+
+/// Scores in f32, one fused multiply-add a key element, as a plain kernel computes them.
+fn single_scores(q: &[f64], k: &[f64], scale: f64, softcap: f64, answer: &mut Answer) {
+    let (scale, cap) = (scale as f32, softcap as f32);
+    answer.scores.clear();
+    answer.scores.extend(k.chunks_exact(q.len()).map(|row| {
+        let dot = q.iter().zip(row).fold(0f32, |sum, (q, k)| (*q as f32).mul_add(*k as f32, sum));
+        let s = scale * dot;
+        f64::from(if cap > 0.0 { cap * libm::tanhf(s / cap) } else { s })
+    }));
+    answer.max = answer.scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+}
+
+/// Softmax and P·V with every result in 16 bits, keys in ascending order, from the scores and the
+/// maximum in `answer`, into its `out`.
+fn narrow(way: &Narrow, sink: Option<f64>, v: &[f64], dims: usize, answer: &mut Answer) {
+    let round = |x: f64| way.dtype.round(x);
+    let max = answer.max;
+    let exp = |s: f64| match way.single {
+        true => f64::from(libm::expf((s - max) as f32)),
+        false => libm::exp(s - max),
+    };
+    let mut weights: Vec<f64> = answer.scores.iter().map(|s| exp(*s)).collect();
+    let sunk = sink.map_or(0.0, exp);
+    if way.normalised {
+        let l: f64 = weights.iter().sum::<f64>() + sunk;
+        weights.iter_mut().for_each(|p| *p /= l);
+    }
+    weights.iter_mut().for_each(|p| *p = round(*p));
+    answer.out.clear();
+    answer.out.resize(dims, 0.0);
+    if weights.is_empty() {
+        return;
+    }
+    let tile = if way.tile == 0 { weights.len() } else { way.tile };
+    let mut denominator = round(sunk);
+    let mut sums = vec![0.0; dims];
+    for (weights, rows) in weights.chunks(tile).zip(v.chunks(tile * dims)) {
+        let mut mass = if way.tile == 0 { denominator } else { 0.0 };
+        sums.fill(0.0);
+        for (p, row) in weights.iter().zip(rows.chunks_exact(dims)) {
+            mass = round(mass + p);
+            for (sum, v) in sums.iter_mut().zip(row) {
+                // why: the product of two 16-bit numbers, and its sum with a third, are exact in
+                // f64 or rounded so far below that one rounding to 16 bits is the only one.
+                *sum = if way.fused { round(*sum + p * v) } else { round(*sum + round(p * v)) };
+            }
+        }
+        denominator = if way.tile == 0 { mass } else { round(denominator + mass) };
+        for (out, sum) in answer.out.iter_mut().zip(&sums) {
+            *out = round(*out + sum);
+        }
+    }
+    if !way.normalised {
+        answer.out.iter_mut().for_each(|o| *o /= denominator);
+    }
+}
+
+/// What the right answer of a unit is, under other promises than the problem's.
+pub fn right(
+    problem: &Problem<'_>,
+    unit: usize,
+    arithmetic: &Arithmetic,
+    prediction: &mut Prediction,
+) -> Fit {
+    let recipe = Recipe::right(problem);
+    if prediction.make(problem, &recipe, unit, problem.head_dim_v).is_err() {
+        return Fit { ratio: f64::INFINITY, mae: f64::INFINITY, finite: 0 };
+    }
+    if *arithmetic != problem.arithmetic {
+        let Prediction { answer, bound: limits, k, v } = prediction;
+        let scores = Scores::Dot {
+            q: problem.query(unit),
+            k,
+            scale: problem.scale,
+            softcap: problem.softcap,
+        };
+        let head = Head { scores, v, head_dim_v: problem.head_dim_v, sink: problem.sink(unit) };
+        bound(&head, answer, arithmetic, limits);
+    }
+    prediction.fit(problem, unit)
+}

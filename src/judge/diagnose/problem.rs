@@ -1,0 +1,297 @@
+//! What a diagnosis starts from: the raw buffers of a decode step, and the output that is to be
+//! explained.
+
+use crate::data::slice::{KvSlice, SliceError, Tensor};
+use crate::oracle::Arithmetic;
+use crate::problem::{Axis, Case, DType, Placement};
+use std::borrow::Cow;
+
+/// A cache buffer as the engine holds it, with the way in which it is rightly addressed.
+#[derive(Debug, Clone)]
+pub struct Memory<'a> {
+    /// Little-endian elements.
+    pub bytes: Cow<'a, [u8]>,
+    /// Element type.
+    pub dtype: DType,
+    /// Factor on every stored element (1 unless the cache is quantised).
+    pub factor: f64,
+    /// Where the elements lie.
+    pub place: Placement,
+}
+
+impl Memory<'_> {
+    /// Elements of the buffer, those that no one should read included.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / self.dtype.size()
+    }
+
+    /// Whether the buffer has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends `rows` rows of `dim` elements to `to`: element (n, d) is at `base + n * step.0 +
+    /// d * step.1`. The caller has checked that the last one is inside.
+    pub fn gather(
+        &self,
+        base: usize,
+        rows: usize,
+        dim: usize,
+        step: (usize, usize),
+        to: &mut Vec<f64>,
+    ) {
+        to.reserve(rows * dim);
+        for n in 0..rows {
+            let row = base + n * step.0;
+            to.extend((0..dim).map(|d| self.at(row + d * step.1)));
+        }
+    }
+
+    /// The value of an element.
+    pub fn at(&self, index: usize) -> f64 {
+        self.factor * self.dtype.load(&self.bytes, index)
+    }
+}
+
+/// One output vector: a query head of a sequence, at one position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unit {
+    /// Sequence.
+    pub s: usize,
+    /// Query head.
+    pub h: usize,
+    /// Keys of the sequence up to this query's position.
+    pub keys: usize,
+}
+
+/// Scores or weights that lie beside the output: for each unit those of its last `width` keys.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beside {
+    /// Keys that are covered, the last ones.
+    pub width: usize,
+    /// `[units, width]`.
+    pub values: Vec<f64>,
+    /// The type that they are stored in.
+    pub dtype: DType,
+}
+
+impl Beside {
+    /// Those of a unit.
+    pub fn of(&self, unit: usize) -> &[f64] {
+        &self.values[unit * self.width..][..self.width]
+    }
+}
+
+/// A decode step, or the positions of a prefill, with the output that a kernel produced.
+#[derive(Debug, Clone)]
+pub struct Problem<'a> {
+    /// Query heads.
+    pub num_heads: usize,
+    /// KV heads.
+    pub num_kv_heads: usize,
+    /// Elements of a q and k vector.
+    pub head_dim: usize,
+    /// Elements of a v and out vector.
+    pub head_dim_v: usize,
+    /// Rows allocated along the token axis.
+    pub capacity: usize,
+    /// Keys of the longest sequence.
+    pub seq_len: usize,
+    /// Only the last so many keys are attended; 0 means all.
+    pub window_len: usize,
+    /// Layers in the buffers.
+    pub layers: usize,
+    /// The layer that is attended.
+    pub layer: usize,
+    /// Factor on Q·K, as kernels get it (f32).
+    pub scale: f64,
+    /// 0 means none.
+    pub softcap: f64,
+    /// The K cache, over the axes `S L H N D`.
+    pub k: Memory<'a>,
+    /// The V cache.
+    pub v: Memory<'a>,
+    /// `[units, head_dim]`.
+    pub q: Vec<f64>,
+    /// `[num_heads]`.
+    pub sinks: Option<Vec<f64>>,
+    /// What there is an output of.
+    pub units: Vec<Unit>,
+    /// `[units, head_dim_v]`: what the kernel produced.
+    pub observed: Vec<f64>,
+    /// What the kernel promises.
+    pub arithmetic: Arithmetic,
+    /// The scores that were captured.
+    pub scores: Option<Beside>,
+    /// The weights that were captured.
+    pub probs: Option<Beside>,
+    /// Base e, `[units]`.
+    pub lse: Option<Vec<f64>>,
+}
+
+impl<'a> Problem<'a> {
+    /// The problem that a captured slice poses.
+    ///
+    /// # Errors
+    /// [`SliceError`]: a layout or type that is not driven yet.
+    pub fn of_slice(slice: &'a KvSlice) -> Result<Problem<'a>, SliceError> {
+        slice.diagnosable()?;
+        let places = slice.placements()?;
+        let memory = |t: &'a Tensor, place: &Placement, factor: Option<f64>| Memory {
+            bytes: Cow::Borrowed(&t.bytes[..]),
+            dtype: t.dtype,
+            factor: factor.unwrap_or(1.0),
+            place: place.clone(),
+        };
+        let lens = slice.seq_lens();
+        let units: Vec<Unit> = lens
+            .iter()
+            .enumerate()
+            .flat_map(|(s, keys)| (0..slice.num_heads).map(move |h| Unit { s, h, keys: *keys }))
+            .collect();
+        let rows = |t: &Tensor, place: &Placement, dim: usize| -> Vec<f64> {
+            let at = |u: &Unit, d| t.dtype.load(&t.bytes, place.index(u.s, 0, u.h, 0, d));
+            units.iter().flat_map(|u| (0..dim).map(move |d| at(u, d))).collect()
+        };
+        let beside = |t: &Option<Tensor>| {
+            let t = t.as_ref()?;
+            let values = t.values()?;
+            let width = values.len() / units.len().max(1);
+            (width > 0).then_some(Beside { width, values, dtype: t.dtype })
+        };
+        let promises = slice.promises();
+        let observed = rows(&slice.out, &places.out, slice.dim_v());
+        let out = stored_as(slice.out.dtype, &observed);
+        Ok(Problem {
+            num_heads: slice.num_heads,
+            num_kv_heads: slice.num_kv_heads,
+            head_dim: slice.head_dim,
+            head_dim_v: slice.dim_v(),
+            capacity: slice.capacity,
+            seq_len: lens.iter().copied().max().unwrap_or(0),
+            window_len: slice.window_len(),
+            layers: slice.layers(),
+            layer: slice.layer_index(),
+            scale: f64::from(slice.scale_f32()),
+            softcap: f64::from(slice.softcap_f32()),
+            k: memory(&slice.k, &places.k, slice.k_scale),
+            v: memory(&slice.v, &places.v, slice.v_scale),
+            q: rows(&slice.q, &places.q, slice.head_dim),
+            sinks: slice.sinks.as_ref().and_then(Tensor::values),
+            observed,
+            arithmetic: Arithmetic {
+                accumulate: promises.accumulate,
+                probs: promises.probs,
+                exp_ulp: promises.exp_ulp,
+                ..Arithmetic::single(out)
+            },
+            scores: beside(&slice.scores),
+            probs: beside(&slice.probs),
+            lse: slice.lse.as_ref().and_then(Tensor::values),
+            units,
+        })
+    }
+
+    /// The problem of a failing case of stage `decode` or `prefill`, from its buffers as they lie
+    /// in memory; `None` where the case cannot be placed or a buffer is missing.
+    pub fn of_case(
+        case: &Case,
+        buffer: &dyn Fn(&str) -> Option<&'a [u8]>,
+        observed: Vec<f64>,
+        arithmetic: Arithmetic,
+    ) -> Option<Problem<'a>> {
+        let places = case.placements().ok()?;
+        let memory = |name: &str, place: &Placement| {
+            let bytes = buffer(name)?;
+            let whole = bytes.len() / case.dtypes.kv.size() >= place.span();
+            let (dtype, place) = (case.dtypes.kv, place.clone());
+            whole.then_some(Memory { bytes: Cow::Borrowed(bytes), dtype, factor: 1.0, place })
+        };
+        let mut units = Vec::new();
+        let mut q = Vec::new();
+        let bytes = buffer("q")?;
+        for s in 0..case.batch() {
+            for h in 0..case.num_heads {
+                for t in 0..case.queries(s) {
+                    units.push(Unit { s, h, keys: case.attended_by(s, t).end });
+                    let at = |d| places.q.index(s, 0, h, t, d);
+                    q.extend((0..case.head_dim).map(|d| case.dtypes.q.load(bytes, at(d))));
+                }
+            }
+        }
+        let sinks = match case.sinks {
+            true => {
+                let bytes = buffer("sinks")?;
+                Some((0..case.num_heads).map(|h| DType::F32.load(bytes, h)).collect())
+            }
+            false => None,
+        };
+        Some(Problem {
+            num_heads: case.num_heads,
+            num_kv_heads: case.num_kv_heads,
+            head_dim: case.head_dim,
+            head_dim_v: case.head_dim_v,
+            capacity: case.capacity,
+            seq_len: case.seq_len(),
+            window_len: case.window_len,
+            layers: case.layers,
+            layer: case.layer,
+            scale: f64::from(case.scale),
+            softcap: f64::from(case.softcap),
+            k: memory("k", &places.k)?,
+            v: memory("v", &places.v)?,
+            q,
+            sinks,
+            units,
+            observed,
+            arithmetic,
+            scores: None,
+            probs: None,
+            lse: None,
+        })
+    }
+
+    /// Query heads that share a KV head.
+    pub fn group(&self) -> usize {
+        self.num_heads / self.num_kv_heads
+    }
+
+    /// The query of a unit, `[head_dim]`.
+    pub fn query(&self, unit: usize) -> &[f64] {
+        &self.q[unit * self.head_dim..][..self.head_dim]
+    }
+
+    /// The output of a unit, `[head_dim_v]`.
+    pub fn output(&self, unit: usize) -> &[f64] {
+        &self.observed[unit * self.head_dim_v..][..self.head_dim_v]
+    }
+
+    /// The sink's logit of a unit.
+    pub fn sink(&self, unit: usize) -> Option<f64> {
+        self.sinks.as_ref().map(|sinks| sinks[self.units[unit].h])
+    }
+
+    /// The keys that a unit rightly attends.
+    pub fn attended(&self, unit: usize) -> std::ops::Range<usize> {
+        let n = self.units[unit].keys;
+        if self.window_len == 0 { 0..n } else { n.saturating_sub(self.window_len)..n }
+    }
+
+    /// Whether some sequence is not alone.
+    pub fn is_batched(&self) -> bool {
+        self.k.place.extents().get(Axis::Seq) > 1
+    }
+}
+
+/// The type that an output was really stored in: an engine's f16 result is often captured as f32,
+/// and all its values are then numbers that f16 has.
+fn stored_as(dtype: DType, values: &[f64]) -> DType {
+    /// So many values that are f16's or bf16's by chance have a chance below 2^-13 each.
+    const ENOUGH: usize = 8;
+    let nonzero = values.iter().filter(|x| x.is_finite() && **x != 0.0).count();
+    if !matches!(dtype, DType::F32 | DType::F64) || nonzero < ENOUGH {
+        return dtype;
+    }
+    let all = |t: DType| values.iter().all(|x| !x.is_finite() || t.round(*x) == *x);
+    [DType::F16, DType::BF16, DType::F32].into_iter().find(|t| all(*t)).unwrap_or(dtype)
+}
