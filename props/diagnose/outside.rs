@@ -7,8 +7,14 @@ use attnbench::data::random::Stream;
 use attnbench::judge::diagnose::Verdict;
 use std::collections::BTreeMap;
 
-const FAULTS: [&str; 6] =
-    ["noise of 1e-3", "a head replaced", "two heads swapped", "NaN in a head", "V times 1.01", "a key doubled"];
+const FAULTS: [&str; 6] = [
+    "noise of 1e-3",
+    "a head replaced",
+    "two heads swapped",
+    "NaN in a head",
+    "V times 1.01",
+    "a key doubled",
+];
 
 /// The right output with a fault that no id describes; `None` where it would be one that an id
 /// does describe, or no fault at all.
@@ -62,7 +68,7 @@ fn what_the_catalogue_does_not_have_is_not_named() {
             let d = diagnosis(&capture.slice(&out));
             assert!(
                 matches!(d.verdict, Verdict::Unexplained | Verdict::Clean),
-                "case {index}.{attempt}: {fault} is called {:?} {:?} {:?} (ratio {})\n{}",
+                "case {index}.{attempt}: {fault} is called {:?} {:?} {:?} (ratio {})\n{}\n{capture:?}",
                 d.verdict,
                 d.fault,
                 d.params,

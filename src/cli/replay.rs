@@ -4,8 +4,10 @@ use super::Found;
 use super::common::{Cpu, check_writable, drivable, json_on_stdout, print, registry, write_json};
 use super::sweep::parse_time;
 use anyhow::{Result, bail};
+use attnbench::judge::diagnose::failing::of_failure;
 use attnbench::judge::replay::load;
 use attnbench::judge::trial::{Outcome, Trial};
+use attnbench::report::diagnose::headline;
 use attnbench::report::json::{REPLAY_FORMAT, SavedFailure, case_fields, failure};
 use attnbench::report::table;
 use serde_json::{Value, json};
@@ -64,6 +66,12 @@ pub fn run(args: &Args) -> Result<Found> {
     let replayed = recorded.replay(&mut trial)?;
 
     let case = &recorded.case;
+    let diagnosis = match &replayed.outcome {
+        Outcome::Failed(f) if f.property.starts_with("oracle") => {
+            of_failure(case, &f.buffers, trial.arithmetic(case))
+        }
+        _ => None,
+    };
     let (verdict, found) = match &replayed.outcome {
         Outcome::Passed(_) => ("pass", Found::Nothing),
         Outcome::Failed(_) => ("fail", Found::Fault),
@@ -71,7 +79,9 @@ pub fn run(args: &Args) -> Result<Found> {
     };
     if let Some(path) = &args.json {
         let fields = match &replayed.outcome {
-            Outcome::Failed(f) => Value::Object(failure(case, f, &SavedFailure::default())),
+            Outcome::Failed(f) => {
+                Value::Object(failure(case, f, diagnosis.as_ref(), &SavedFailure::default()))
+            }
             _ => Value::Null,
         };
         let document = json!({
@@ -99,7 +109,9 @@ pub fn run(args: &Args) -> Result<Found> {
                     }
                     None => "",
                 };
-                format!("  what    {}\n{bits}FAIL: {}\n", f.detail, f.property)
+                let fault = diagnosis.as_ref().map(|d| format!("  fault   {}\n", headline(d)));
+                let fault = fault.unwrap_or_default();
+                format!("  what    {}\n{fault}{bits}FAIL: {}\n", f.detail, f.property)
             }
         };
         print(&format!("{} on {}\n  case    {case}\n{text}", manifest.name, device.describe()))?;

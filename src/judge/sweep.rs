@@ -5,10 +5,13 @@
 //! changes nothing.
 
 use super::coverage::Coverage;
+use super::diagnose::failing::of_failure;
+use super::diagnose::{self, Diagnosis};
 use super::draw::Draw;
 use super::shrink::Cases;
 use super::space::Space;
 use super::trial::{Failure, Outcome, Passed, Trial, TrialError};
+use crate::data::image::Poisons;
 use crate::problem::Case;
 use proptest::strategy::ValueTree;
 use std::collections::BTreeMap;
@@ -110,6 +113,8 @@ pub struct Finding {
     pub tries: usize,
     /// Ids of others that failed, as drawn.
     pub others: Vec<String>,
+    /// Which fault explains the shrunk case's output, where there is one to explain.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 /// Figures by wave size.
@@ -238,8 +243,9 @@ pub fn sweep(
     }
     let cases = Cases::new(space.clone());
     let trial = trials.first_mut().expect("there is a thread");
-    let findings =
+    let mut findings =
         tally.findings(|case, failure| shrink(&cases, trial, case, failure, interrupted));
+    findings.iter_mut().for_each(|finding| finding.diagnosis = explain(trial, finding));
     // One part of a sweep need not exercise everything; all parts together do.
     let whole = options.shard.1 == 1;
     let missing = if whole { tally.coverage.missing(space) } else { Vec::new() };
@@ -363,6 +369,23 @@ fn shrink(
     (tree.smallest().clone(), smallest, tries)
 }
 
+/// Which fault explains a finding's output. Under a poison of NaN an output is often not finite, and
+/// whatever reads the poison explains it: then another run tells more, whose poison is finite.
+fn explain(trial: &mut Trial, finding: &Finding) -> Option<Diagnosis> {
+    let (case, failure) = (&finding.case, &finding.failure);
+    if family(failure.property) != "oracle" {
+        return None;
+    }
+    let arithmetic = trial.arithmetic(case);
+    let first = of_failure(case, &failure.buffers, arithmetic)?;
+    if first.verdict == diagnose::Verdict::Explained || first.fit.finite > 0 {
+        return Some(first);
+    }
+    let again = trial.buffers_under(case, Poisons::RUNS[2]).ok().flatten();
+    let again = again.and_then(|buffers| of_failure(case, &buffers, arithmetic));
+    Some(again.filter(|d| d.verdict == diagnose::Verdict::Explained).unwrap_or(first))
+}
+
 /// `oracle` for `oracle/lse`. Each law is a family of its own.
 fn family(property: &str) -> &str {
     if property.starts_with("law/") {
@@ -429,6 +452,7 @@ impl Tally {
                     count: failed.len(),
                     tries,
                     others: others.map(|(c, _)| c.to_string()).collect(),
+                    diagnosis: None,
                 }
             })
             .collect()
@@ -506,7 +530,8 @@ pub fn judge_one(trial: &mut Trial, case: &Case) -> Result<Report, TrialError> {
         Outcome::Failed(failure) => Judged::Failed(case.clone(), failure),
         Outcome::Vacuous(why) => Judged::Vacuous(why),
     });
-    let findings = tally.findings(|case, failure| (case, failure, 0));
+    let mut findings = tally.findings(|case, failure| (case, failure, 0));
+    findings.iter_mut().for_each(|finding| finding.diagnosis = explain(trial, finding));
     let name = trial.manifest().name.clone();
     let seconds = start.elapsed().as_secs_f64();
     Ok(tally.report(name, Vec::new(), findings, None, seconds))

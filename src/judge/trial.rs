@@ -404,6 +404,22 @@ impl Trial {
         Ok(Ok(judged.iter().map(observe).collect()))
     }
 
+    /// Runs the kernel once on a case's own data and gives the buffers; `None` where a fault ended
+    /// the run.
+    ///
+    /// # Errors
+    /// [`TrialError`]: the case could not be run.
+    pub fn buffers_under(
+        &mut self,
+        case: &Case,
+        poisons: Poisons,
+    ) -> Result<Option<Buffers>, TrialError> {
+        let inputs = generate(case, &self.captured)?;
+        let Planned { image, launches } = self.plan(case)?;
+        let fault = self.run(case, &inputs, &image, &launches, poisons, case.order_seed)?;
+        if fault.is_some() { Ok(None) } else { Ok(Some(self.buffers(&image, true)?)) }
+    }
+
     /// The outputs that are judged: those of the stage that the kernel writes. A split's are what
     /// its parts come to.
     fn judged(&self, case: &Case) -> Vec<Pointer> {

@@ -2,6 +2,7 @@
 
 use crate::judge::compare::Comparison;
 use crate::judge::coverage::Coverage;
+use crate::judge::diagnose::Diagnosis;
 use crate::judge::sweep::{Report, Verdict};
 use crate::judge::trial::Failure;
 use crate::problem::Case;
@@ -103,7 +104,8 @@ fn kernel(result: &KernelResult<'_>) -> Value {
         k.insert("error".into(), json!(error));
     }
     let failures = report.findings.iter().zip(saved).map(|(finding, saved)| {
-        let mut f = failure(&finding.case, &finding.failure, saved);
+        let diagnosis = finding.diagnosis.as_ref();
+        let mut f = failure(&finding.case, &finding.failure, diagnosis, saved);
         f.insert("count".into(), json!(finding.count));
         f.insert("original".into(), json!(finding.original.to_string()));
         f.insert("others".into(), json!(finding.others));
@@ -118,7 +120,12 @@ fn drawn(coverage: &Coverage) -> Value {
 }
 
 /// A failing case: what failed, where, and how to run it again.
-pub fn failure(case: &Case, failure: &Failure, saved: &SavedFailure) -> Map<String, Value> {
+pub fn failure(
+    case: &Case,
+    failure: &Failure,
+    diagnosis: Option<&Diagnosis>,
+    saved: &SavedFailure,
+) -> Map<String, Value> {
     let mut f = Map::new();
     f.insert("property".into(), json!(failure.property));
     f.insert("case".into(), case_fields(case));
@@ -134,7 +141,10 @@ pub fn failure(case: &Case, failure: &Failure, saved: &SavedFailure) -> Map<Stri
     f.insert("detail".into(), json!(failure.detail));
     f.insert("poison".into(), json!(failure.poisons.to_string()));
     f.insert("order_seed".into(), json!(failure.order_seed));
-    f.insert("diagnosis".into(), Value::Null);
+    f.insert(
+        "diagnosis".into(),
+        diagnosis.map_or(Value::Null, |d| super::diagnose::object(d).into()),
+    );
     f.insert("saved".into(), json!(saved.path));
     f.insert("replay".into(), json!(saved.replay));
     f

@@ -154,6 +154,12 @@ pub fn findings(report: &Report, saved: &[SavedFailure]) -> String {
                 c.mae
             );
         }
+        if let Some(d) = &f.diagnosis {
+            let _ = writeln!(text, "  fault   {}", super::diagnose::headline(d));
+            for advice in d.advice() {
+                let _ = writeln!(text, "  look at {advice}");
+            }
+        }
         let _ = writeln!(text, "  saved   {}", saved.path.as_deref().unwrap_or("no (see above)"));
         if let Some(replay) = &saved.replay {
             let _ = writeln!(text, "  replay  {replay}");

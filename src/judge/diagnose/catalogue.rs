@@ -4,7 +4,7 @@
 //! its code, and the members of its family on a given problem. A member is a change of the right
 //! recipe in one respect and in nothing else.
 
-use super::problem::{Memory, Problem};
+use super::problem::{Memory, Problem, Task};
 use super::recipe::{
     Aspect, Cache, Combine, End, HeadMap, How, Narrow, Parts, Reading, Recipe, ScaleBy,
 };
@@ -61,6 +61,26 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whether the change can be seen in the outputs of a task.
+    pub fn concerns(&self, task: Task) -> bool {
+        let [scores, weights, mix] = match self {
+            Change::Address(k, v) => [k.is_some(), false, v.is_some()],
+            Change::Layer(k, v) => [k.is_some(), false, v.is_some()],
+            Change::Heads(_) => [true, false, true],
+            Change::End(..) | Change::WithoutFirst | Change::Window(_) => [false, true, true],
+            Change::Shift => [true, false, true],
+            Change::Scale(_) | Change::Used(_) => [true, false, false],
+            Change::CurrentZero => [true, false, true],
+            Change::Combine(combine) => [false, matches!(combine, Combine::Split(..)), false],
+        };
+        match task {
+            Task::Attend => true,
+            Task::Scores => scores,
+            Task::Weights => weights,
+            Task::Mix => mix,
+        }
+    }
+
     /// Changes a recipe; false where another change touched the same aspect.
     pub fn apply(&self, recipe: &mut Recipe) -> bool {
         match self {

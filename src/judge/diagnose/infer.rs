@@ -6,7 +6,8 @@
 //! number a head: with `a = 1 / w`, `o' + a (out - o')` is the same point for all of them. Two heads
 //! give `head_dim_v` equations for two unknowns; with one, any output can be solved for.
 
-use super::predict::{Fit, Prediction, fit};
+use super::CHANCE;
+use super::predict::{Fit, Prediction, fit, right};
 use super::problem::Problem;
 use super::recipe::{End, Recipe};
 use crate::oracle::{Answer, Bound, Head, Scores, bound};
@@ -41,6 +42,9 @@ struct Group<'p> {
     apart: Vec<Vec<f64>>,
     /// Whether the output is beyond the bound of that answer.
     needs: Vec<bool>,
+    /// By head: what its output tells of the missing row, as the logarithm of how rarely chance
+    /// would put it on a given line.
+    tells: Vec<f64>,
     observed: Vec<&'p [f64]>,
 }
 
@@ -71,10 +75,18 @@ pub fn missing_row(problem: &Problem<'_>) -> Result<Missing, NotInferred> {
         if group.observed.iter().any(|o| o.iter().any(|x| !x.is_finite())) {
             return Err(NotInferred::Inconsistent);
         }
-        if !group.needs.iter().any(|n| *n) {
+        let rights = group
+            .units
+            .iter()
+            .map(|u| right(problem, *u, &problem.arithmetic, &mut prediction).fits());
+        // What is right without further ado says nothing against a row that others missed.
+        if rights.collect::<Vec<_>>().iter().all(|fits| *fits) {
             continue;
         }
         moved = true;
+        if !group.is_told() {
+            return Err(NotInferred::Inconsistent);
+        }
         let (row, weights) = group.solve().ok_or(NotInferred::Inconsistent)?;
         let captured = Recipe::right(problem);
         for (i, unit) in group.units.iter().enumerate() {
@@ -102,17 +114,32 @@ impl<'p> Group<'p> {
     fn new(problem: &'p Problem<'_>, units: Vec<usize>, prediction: &mut Prediction) -> Group<'p> {
         let mut recipe = Recipe::right(problem);
         recipe.keys.end = End::MinusOne;
-        let (mut without, mut apart, mut needs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut without, mut apart) = (Vec::new(), Vec::new());
+        let (mut needs, mut tells) = (Vec::new(), Vec::new());
         let observed: Vec<&[f64]> = units.iter().map(|u| problem.output(*u)).collect();
         for (unit, out) in units.iter().zip(&observed) {
             // The right keys but the last are inside whatever is.
             let made = prediction.make(problem, &recipe, *unit, problem.head_dim_v);
             let answer = if made.is_ok() { prediction.answer.out.clone() } else { out.to_vec() };
             needs.push(!prediction.fit(problem, *unit).fits());
-            apart.push(out.iter().zip(&answer).map(|(o, a)| o - a).collect());
+            let differences: Vec<f64> = out.iter().zip(&answer).map(|(o, a)| o - a).collect();
+            let over = differences.iter().zip(&prediction.bound.out);
+            let logs: Vec<f64> =
+                over.map(|(r, b)| libm::log((r.abs() / b.max(1e-300)).max(1.0))).collect();
+            // One element's worth is spent on the head's own weight.
+            let spent = logs.iter().copied().fold(0.0, f64::max);
+            tells.push(logs.iter().sum::<f64>() - spent);
+            apart.push(differences);
             without.push(answer);
         }
-        Group { units, without, apart, needs, observed }
+        Group { units, without, apart, needs, tells, observed }
+    }
+
+    /// Whether chance would make the heads agree on one row less often than once in 10^9: the one
+    /// that tells the most is spent on the row itself.
+    fn is_told(&self) -> bool {
+        let most = self.tells.iter().copied().fold(0.0, f64::max);
+        self.tells.iter().sum::<f64>() - most > -libm::log(CHANCE)
     }
 
     /// The row and each head's weight, by least squares; `None` where they are not determined, or
@@ -138,14 +165,14 @@ impl<'p> Group<'p> {
         let (ii, jj, ij) = (size(ri), size(rj), dot(ri, rj));
         let (bi, bj) = (dot(ri, &between), -dot(rj, &between));
         let determinant = ii * jj - ij * ij;
-        let mut row: Vec<f64> = if determinant > 1e-10 * ii * jj {
+        let same = |between: f64| between <= 1e-20 * size(&self.without[i]);
+        let mut row: Vec<f64> = if same(size(&between)) {
+            // One other key, or none: the row lies on the ray from it through the outputs, and no
+            // nearer than the farthest of them.
+            self.observed[i].to_vec()
+        } else if determinant > 0.0 {
             let a = (bi * jj + bj * ij) / determinant;
             self.without[i].iter().zip(ri).map(|(o, r)| o + a * r).collect()
-        } else if size(&between) <= 1e-20 * size(&self.without[i])
-            || self.without[i].iter().all(|x| *x == 0.0)
-        {
-            // Only the missing row was attended: it is the output.
-            self.observed[i].to_vec()
         } else {
             return None;
         };

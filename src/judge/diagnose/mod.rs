@@ -11,6 +11,7 @@
 //! | the row that the capture no longer has | `infer` |
 //! | scores and weights beside the output | `beside` |
 //! | the right answer, to be written | `attend` |
+//! | a case that failed in a sweep | `failing` |
 //! | the verdict | here; in words in `words` |
 //!
 //! A head fits a hypothesis only where its error is within the error bound of *that* prediction.
@@ -22,6 +23,7 @@
 pub mod attend;
 pub mod beside;
 pub mod catalogue;
+pub mod failing;
 mod infer;
 pub mod predict;
 pub mod problem;
@@ -39,7 +41,7 @@ use beside::{Shown, Weights};
 use catalogue::{Param, Params};
 use infer::NotInferred;
 use predict::{Fit, Prediction, right};
-use problem::Problem;
+use problem::{Problem, Task};
 use search::{Finding, Search, Searched, Tried};
 use std::collections::BTreeMap;
 
@@ -210,7 +212,8 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
         return d;
     }
     d.stage = shown.stage();
-    let narrowed = narrowed(problem, &mut p);
+    let attends = problem.task == Task::Attend;
+    let narrowed = if attends { narrowed(problem, &mut p) } else { None };
     let mut search = Search::new(problem, wrong.clone(), &spread);
     let mut found = search.singles();
     let by_chance = |found: &Searched, search: &mut Search<'_, '_>| {
@@ -237,7 +240,8 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
     }
     // The same with P narrowed as matrix cores hold it: in the cache's type.
     let held = problem.v.dtype;
-    if matches!(held, DType::F16 | DType::BF16) && problem.arithmetic.probs == DType::F32 {
+    let narrow = matches!(held, DType::F16 | DType::BF16);
+    if attends && narrow && problem.arithmetic.probs == DType::F32 {
         let arithmetic = Arithmetic { probs: held, ..problem.arithmetic };
         let wide = Problem { arithmetic, ..problem.clone() };
         let mut search = Search::new(&wide, wrong.clone(), &spread);
@@ -249,7 +253,10 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
             return d;
         }
     }
-    let inferred = infer::missing_row(problem);
+    let inferred = match attends {
+        true => infer::missing_row(problem),
+        false => Err(NotInferred::Inconsistent),
+    };
     if let Ok(missing) = &inferred {
         d.verdict = Verdict::Explained;
         d.fault = Some("stale_current".to_owned());
@@ -328,7 +335,7 @@ fn log_chance(
     let mut chance = libm::log(found.total() as f64);
     for unit in wrong {
         let bounds = search.bounds(best, *unit);
-        let of = &errors[unit * problem.head_dim_v..][..problem.head_dim_v];
+        let of = &errors[problem.span(*unit)];
         let shares = bounds.iter().zip(of).map(|(b, e)| if *e > *b { b / e } else { 1.0 });
         chance += shares.map(|share| libm::log(share.max(1e-300))).sum::<f64>();
     }
@@ -374,8 +381,7 @@ fn explain(
     // Those of equal rank, of another id, are as good a name.
     let equal = |f: &Finding| f.everywhere == best.everywhere && f.order.0 == best.order.0;
     let others = found.fits.iter().filter(|f| equal(f) && f.faults != best.faults);
-    d.verdict =
-        if others.count() == 0 && !weak { Verdict::Explained } else { Verdict::Ambiguous };
+    d.verdict = if others.count() == 0 && !weak { Verdict::Explained } else { Verdict::Ambiguous };
     d.fault = Some(best.id());
     d.params = best.params.clone();
     d.fit = best.fit;

@@ -1,14 +1,17 @@
 //! What a recipe makes of a unit: the output in f64 from the raw buffers, and the error bound of
 //! that prediction.
 
-use super::problem::{Memory, Problem};
+use super::problem::{Memory, Problem, Task};
 use super::recipe::{Cache, Combine, How, Narrow, Reading, Recipe};
 use crate::judge::compare;
-use crate::oracle::{Answer, Arithmetic, Bound, Head, Scores, bound, mix, scores, softmax};
-use crate::problem::DType;
+use crate::oracle::{
+    Answer, Arithmetic, Bound, Head, Scores, bound, bound_pv, bound_scores, bound_softmax, mix,
+    scores, softmax,
+};
+use crate::problem::{Axis, DType};
 use std::ops::Range;
 
-/// A prediction would read an address that the buffer does not have.
+/// A prediction would read an address that the buffer does not have, or is none of this task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfRange;
 
@@ -55,7 +58,7 @@ pub struct Prediction {
 }
 
 impl Prediction {
-    /// Predicts the first `dims` elements of a unit's output, with their bound.
+    /// Predicts a unit's output, of a head vector the first `dims` elements, with its bound.
     ///
     /// # Errors
     /// [`OutOfRange`].
@@ -72,56 +75,144 @@ impl Prediction {
         let at = (u.s, head);
         self.k.clear();
         self.v.clear();
-        read(problem, &recipe.k, at, &keys, (recipe.used, problem.head_dim), &mut self.k)?;
-        read(problem, &recipe.v, at, &keys, (dims, problem.head_dim_v), &mut self.v)?;
+        if matches!(problem.task, Task::Attend | Task::Scores) {
+            read(problem, &recipe.k, at, &keys, (recipe.used, problem.head_dim), &mut self.k)?;
+        }
+        if matches!(problem.task, Task::Attend | Task::Mix) {
+            read(problem, &recipe.v, at, &keys, (dims, problem.head_dim_v), &mut self.v)?;
+        }
         if recipe.current_zero && u.keys > 0 && keys.contains(&(u.keys - 1)) {
             let n = u.keys - 1 - keys.start;
-            self.k[n * recipe.used..][..recipe.used].fill(0.0);
-            self.v[n * dims..][..dims].fill(0.0);
+            for (rows, dim) in [(&mut self.k, recipe.used), (&mut self.v, dims)] {
+                rows.iter_mut().skip(n * dim).take(dim).for_each(|x| *x = 0.0);
+            }
         }
-        let from = Scores::Dot {
+        match problem.task {
+            Task::Attend => self.attend(problem, recipe, unit, &keys, dims),
+            Task::Scores => self.scores(problem, recipe, unit, &keys)?,
+            Task::Weights => self.weights(problem, recipe, unit, &keys)?,
+            Task::Mix => self.mix(problem, unit, &keys, dims)?,
+        }
+        Ok(())
+    }
+
+    /// What the scores of a recipe come from, with the K rows that were read.
+    fn dot<'s>(
+        k: &'s [f64],
+        problem: &'s Problem<'_>,
+        recipe: &Recipe,
+        unit: usize,
+    ) -> Scores<'s, f64> {
+        Scores::Dot {
             q: &problem.query(unit)[..recipe.used],
-            k: &self.k,
+            k,
             scale: recipe.scale.of(problem),
             softcap: problem.softcap,
-        };
+        }
+    }
+
+    fn attend(
+        &mut self,
+        problem: &Problem<'_>,
+        recipe: &Recipe,
+        unit: usize,
+        keys: &Range<usize>,
+        dims: usize,
+    ) {
+        let Prediction { answer, bound: limits, k, v } = self;
+        let from = Self::dot(k, problem, recipe, unit);
         let a = &problem.arithmetic;
         let sink = problem.sink(unit);
-        scores(&from, &mut self.answer);
+        scores(&from, answer);
         match recipe.combine {
             Combine::Narrow(way) => {
-                softmax(sink, &mut self.answer);
+                softmax(sink, answer);
                 if way.single {
-                    let q = &problem.query(unit)[..recipe.used];
-                    single_scores(
-                        q,
-                        &self.k,
-                        recipe.scale.of(problem),
-                        problem.softcap,
-                        &mut self.answer,
-                    );
+                    single_scores(&from, answer);
                 }
-                narrow(&way, sink, &self.v, dims, &mut self.answer);
+                narrow(&way, sink, v, dims, answer);
                 // The sequence of roundings is the prediction: what is left is the division's own.
                 let u = DType::F32.unit_roundoff();
                 let stored = a.out.unit_roundoff().max(u);
-                self.bound.out.clear();
-                self.bound.out.extend(
-                    self.answer
-                        .out
-                        .iter()
-                        .map(|o| (u + stored) * o.abs() + a.out.min_subnormal() / 2.0),
-                );
-                return Ok(());
+                let own = |o: &f64| (u + stored) * o.abs() + a.out.min_subnormal() / 2.0;
+                limits.out.clear();
+                limits.out.extend(answer.out.iter().map(own));
+                return;
             }
             Combine::Split(how, parts) if !keys.is_empty() => {
-                split(how, &parts.lengths(&keys), sink, problem.softcap > 0.0, &mut self.answer);
+                split(how, &parts.lengths(keys), sink, problem.softcap > 0.0, answer);
             }
-            _ => softmax(sink, &mut self.answer),
+            _ => softmax(sink, answer),
         }
-        mix(&self.v, dims, &mut self.answer);
-        let head = Head { scores: from, v: &self.v, head_dim_v: dims, sink };
-        bound(&head, &self.answer, a, &mut self.bound);
+        mix(v, dims, answer);
+        bound(&Head { scores: from, v, head_dim_v: dims, sink }, answer, a, limits);
+    }
+
+    /// Scores of the attended keys.
+    fn scores(
+        &mut self,
+        problem: &Problem<'_>,
+        recipe: &Recipe,
+        unit: usize,
+        keys: &Range<usize>,
+    ) -> Result<(), OutOfRange> {
+        // There is one for each attended key, whichever row it was computed from.
+        if keys.len() != problem.attended(unit).len() {
+            return Err(OutOfRange);
+        }
+        let Prediction { answer, bound, k, .. } = self;
+        let from = Self::dot(k, problem, recipe, unit);
+        scores(&from, answer);
+        bound_scores(&from, answer, &problem.arithmetic, &mut bound.out);
+        answer.out.clone_from(&answer.scores);
+        Ok(())
+    }
+
+    /// Weights of the attended keys, from scores that are given.
+    fn weights(
+        &mut self,
+        problem: &Problem<'_>,
+        recipe: &Recipe,
+        unit: usize,
+        keys: &Range<usize>,
+    ) -> Result<(), OutOfRange> {
+        let Prediction { answer, bound: limits, k, .. } = self;
+        given(problem, unit, keys, k)?;
+        scores(&Scores::Given(&k[..]), answer);
+        let sink = problem.sink(unit);
+        match recipe.combine {
+            Combine::Split(how, parts) if !keys.is_empty() => {
+                split(how, &parts.lengths(keys), sink, false, answer);
+            }
+            _ => softmax(sink, answer),
+        }
+        let mut bounds = Vec::new();
+        bound_softmax(sink.is_some(), answer, &problem.arithmetic, &mut bounds);
+        // Keys that were left out have no weight.
+        let attended = problem.attended(unit);
+        let nothing = problem.arithmetic.accumulate.min_subnormal();
+        (answer.out, limits.out) = attended
+            .map(|n| match n.checked_sub(keys.start).filter(|_| keys.contains(&n)) {
+                Some(i) => (answer.probs[i], bounds[i]),
+                None => (0.0, nothing),
+            })
+            .unzip();
+        Ok(())
+    }
+
+    /// P·V with weights that are given.
+    fn mix(
+        &mut self,
+        problem: &Problem<'_>,
+        unit: usize,
+        keys: &Range<usize>,
+        dims: usize,
+    ) -> Result<(), OutOfRange> {
+        let Prediction { answer, bound: limits, k, v } = self;
+        given(problem, unit, keys, k)?;
+        answer.probs.clone_from(k);
+        mix(v, dims, answer);
+        bound_pv(v, dims, answer, &problem.arithmetic, &mut limits.out);
         Ok(())
     }
 
@@ -232,8 +323,28 @@ fn split(how: How, lengths: &[usize], sink: Option<f64>, capped: bool, answer: &
     answer.lse = largest + libm::log(total);
 }
 
+/// Appends what is given of rows `keys` of a unit.
+fn given(
+    problem: &Problem<'_>,
+    unit: usize,
+    keys: &Range<usize>,
+    to: &mut Vec<f64>,
+) -> Result<(), OutOfRange> {
+    let memory = problem.given.as_ref().ok_or(OutOfRange)?;
+    let u = problem.units[unit];
+    let place = &memory.place;
+    let at = place.index(u.s, 0, u.h, 0, 0) + keys.start * place.stride(Axis::Token);
+    let last = at + keys.len().saturating_sub(1) * place.stride(Axis::Token);
+    if !keys.is_empty() && last >= memory.len() {
+        return Err(OutOfRange);
+    }
+    memory.gather(at, keys.len(), 1, (place.stride(Axis::Token), 1), to);
+    Ok(())
+}
+
 /// Scores in f32, one fused multiply-add a key element, as a plain kernel computes them.
-fn single_scores(q: &[f64], k: &[f64], scale: f64, softcap: f64, answer: &mut Answer) {
+fn single_scores(from: &Scores<'_, f64>, answer: &mut Answer) {
+    let Scores::Dot { q, k, scale, softcap } = *from else { return };
     let (scale, cap) = (scale as f32, softcap as f32);
     answer.scores.clear();
     answer.scores.extend(k.chunks_exact(q.len()).map(|row| {
@@ -300,14 +411,9 @@ pub fn right(
     if prediction.make(problem, &recipe, unit, problem.head_dim_v).is_err() {
         return Fit { ratio: f64::INFINITY, mae: f64::INFINITY, finite: 0 };
     }
-    if *arithmetic != problem.arithmetic {
+    if *arithmetic != problem.arithmetic && problem.task == Task::Attend {
         let Prediction { answer, bound: limits, k, v } = prediction;
-        let scores = Scores::Dot {
-            q: problem.query(unit),
-            k,
-            scale: problem.scale,
-            softcap: problem.softcap,
-        };
+        let scores = Prediction::dot(k, problem, &recipe, unit);
         let head = Head { scores, v, head_dim_v: problem.head_dim_v, sink: problem.sink(unit) };
         bound(&head, answer, arithmetic, limits);
     }

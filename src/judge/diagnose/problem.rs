@@ -3,8 +3,9 @@
 
 use crate::data::slice::{KvSlice, SliceError, Tensor};
 use crate::oracle::Arithmetic;
-use crate::problem::{Axis, Case, DType, Placement};
+use crate::problem::{Axis, Case, DType, Placement, Stage};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// A cache buffer as the engine holds it, with the way in which it is rightly addressed.
 #[derive(Debug, Clone)]
@@ -82,9 +83,25 @@ impl Beside {
     }
 }
 
-/// A decode step, or the positions of a prefill, with the output that a kernel produced.
+/// What the outputs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Attention: `out` from q, k and v.
+    Attend,
+    /// `scores` of the attended keys, from q and k.
+    Scores,
+    /// `probs` of the attended keys, from scores that are given.
+    Weights,
+    /// `out` from v and weights that are given.
+    Mix,
+}
+
+/// A decode step, or the positions of a prefill, or one stage of it alone, with the output that a
+/// kernel produced.
 #[derive(Debug, Clone)]
 pub struct Problem<'a> {
+    /// What the outputs are.
+    pub task: Task,
     /// Query heads.
     pub num_heads: usize,
     /// KV heads.
@@ -117,8 +134,12 @@ pub struct Problem<'a> {
     pub sinks: Option<Vec<f64>>,
     /// What there is an output of.
     pub units: Vec<Unit>,
-    /// `[units, head_dim_v]`: what the kernel produced.
+    /// What the kernel produced, unit after unit: `[head_dim_v]` each, or a score or weight for
+    /// each attended key.
     pub observed: Vec<f64>,
+    /// The scores or weights that are an input, over the axes `S H N`; in tasks [`Task::Weights`]
+    /// and [`Task::Mix`].
+    pub given: Option<Memory<'a>>,
     /// What the kernel promises.
     pub arithmetic: Arithmetic,
     /// The scores that were captured.
@@ -163,6 +184,8 @@ impl<'a> Problem<'a> {
         let observed = rows(&slice.out, &places.out, slice.dim_v());
         let out = stored_as(slice.out.dtype, &observed);
         Ok(Problem {
+            task: Task::Attend,
+            given: None,
             num_heads: slice.num_heads,
             num_kv_heads: slice.num_kv_heads,
             head_dim: slice.head_dim,
@@ -192,30 +215,48 @@ impl<'a> Problem<'a> {
         })
     }
 
-    /// The problem of a failing case of stage `decode` or `prefill`, from its buffers as they lie
-    /// in memory; `None` where the case cannot be placed or a buffer is missing.
+    /// The problem of a failing case, from its buffers as they lie in memory and its judged
+    /// outputs in their order; `None` for stages that are no part of attention, or where a buffer
+    /// is missing.
     pub fn of_case(
         case: &Case,
         buffer: &dyn Fn(&str) -> Option<&'a [u8]>,
         observed: Vec<f64>,
         arithmetic: Arithmetic,
     ) -> Option<Problem<'a>> {
-        let places = case.placements().ok()?;
-        let memory = |name: &str, place: &Placement| {
-            let bytes = buffer(name)?;
-            let whole = bytes.len() / case.dtypes.kv.size() >= place.span();
-            let (dtype, place) = (case.dtypes.kv, place.clone());
-            whole.then_some(Memory { bytes: Cow::Borrowed(bytes), dtype, factor: 1.0, place })
+        let task = match case.stage {
+            Stage::Decode | Stage::Prefill | Stage::Split => Task::Attend,
+            Stage::Scores => Task::Scores,
+            Stage::Softmax => Task::Weights,
+            Stage::Pv => Task::Mix,
+            Stage::Append | Stage::Merge | Stage::HeadCombine | Stage::Norm => return None,
         };
+        let places = case.placements().ok()?;
+        let memory = |name: &str, dtype: DType, place: &Placement| {
+            let bytes = buffer(name)?;
+            let whole = bytes.len() / dtype.size() >= place.span();
+            let (bytes, place) = (Cow::Borrowed(bytes), place.clone());
+            whole.then_some(Memory { bytes, dtype, factor: 1.0, place })
+        };
+        let kv = case.dtypes.kv;
+        let (k, v) = (memory("k", kv, &places.k), memory("v", kv, &places.v));
+        let given = match task {
+            Task::Weights => Some(memory("scores", DType::F32, &places.scores)?),
+            Task::Mix => Some(memory("probs", DType::F32, &places.probs)?),
+            _ => None,
+        };
+        // A stage that has no K, say, has what it does read in its place: nothing looks there.
+        let any = k.clone().or_else(|| v.clone()).or_else(|| given.clone())?;
         let mut units = Vec::new();
         let mut q = Vec::new();
-        let bytes = buffer("q")?;
+        let bytes = buffer("q");
         for s in 0..case.batch() {
             for h in 0..case.num_heads {
                 for t in 0..case.queries(s) {
                     units.push(Unit { s, h, keys: case.attended_by(s, t).end });
                     let at = |d| places.q.index(s, 0, h, t, d);
-                    q.extend((0..case.head_dim).map(|d| case.dtypes.q.load(bytes, at(d))));
+                    let load = |d| bytes.map_or(0.0, |b| case.dtypes.q.load(b, at(d)));
+                    q.extend((0..case.head_dim).map(load));
                 }
             }
         }
@@ -227,6 +268,8 @@ impl<'a> Problem<'a> {
             false => None,
         };
         Some(Problem {
+            task,
+            given,
             num_heads: case.num_heads,
             num_kv_heads: case.num_kv_heads,
             head_dim: case.head_dim,
@@ -238,8 +281,8 @@ impl<'a> Problem<'a> {
             layer: case.layer,
             scale: f64::from(case.scale),
             softcap: f64::from(case.softcap),
-            k: memory("k", &places.k)?,
-            v: memory("v", &places.v)?,
+            k: k.unwrap_or_else(|| any.clone()),
+            v: v.unwrap_or(any),
             q,
             sinks,
             units,
@@ -261,9 +304,18 @@ impl<'a> Problem<'a> {
         &self.q[unit * self.head_dim..][..self.head_dim]
     }
 
-    /// The output of a unit, `[head_dim_v]`.
+    /// The output of a unit.
     pub fn output(&self, unit: usize) -> &[f64] {
-        &self.observed[unit * self.head_dim_v..][..self.head_dim_v]
+        &self.observed[self.span(unit)]
+    }
+
+    /// Where the output of a unit lies among all.
+    pub fn span(&self, unit: usize) -> Range<usize> {
+        if matches!(self.task, Task::Attend | Task::Mix) {
+            return unit * self.head_dim_v..(unit + 1) * self.head_dim_v;
+        }
+        let start: usize = (0..unit).map(|u| self.attended(u).len()).sum();
+        start..start + self.attended(unit).len()
     }
 
     /// The sink's logit of a unit.
@@ -272,7 +324,7 @@ impl<'a> Problem<'a> {
     }
 
     /// The keys that a unit rightly attends.
-    pub fn attended(&self, unit: usize) -> std::ops::Range<usize> {
+    pub fn attended(&self, unit: usize) -> Range<usize> {
         let n = self.units[unit].keys;
         if self.window_len == 0 { 0..n } else { n.saturating_sub(self.window_len)..n }
     }

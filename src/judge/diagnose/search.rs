@@ -5,7 +5,7 @@
 
 use super::catalogue::{Change, FAULTS, Fault, Member, Params, Rank, Search as Family};
 use super::predict::{Fit, Prediction};
-use super::problem::Problem;
+use super::problem::{Problem, Task};
 use super::ranges::{Left, Screen, screen};
 use super::recipe::{Cache, Combine, End, How, Parts, Reading, Recipe};
 use std::collections::BTreeMap;
@@ -116,7 +116,7 @@ impl<'p, 'a> Search<'p, 'a> {
         }
         let mut near = Vec::new();
         for (index, fault) in FAULTS.iter().enumerate() {
-            let members = (fault.members)(self.problem);
+            let members = self.members(fault);
             let mut tried = Tried { tried: members.len(), out_of_range: 0 };
             let alive = self.alive(fault, &members, &mut near, index);
             let mut judged = 0;
@@ -136,7 +136,7 @@ impl<'p, 'a> Search<'p, 'a> {
                 judged += 1;
                 let first = self.first_look(&recipe);
                 if !first.fits() {
-                    if fault.search == Family::Each {
+                    if fault.search == Family::Each || self.problem.task != Task::Attend {
                         near.push((first, vec![index], member.params.clone(), recipe));
                     }
                     continue;
@@ -177,7 +177,7 @@ impl<'p, 'a> Search<'p, 'a> {
             .iter()
             .enumerate()
             .flat_map(|(i, fault)| {
-                let defaults = (fault.members)(self.problem).into_iter().filter(|m| m.default);
+                let defaults = self.members(fault).into_iter().filter(|m| m.default);
                 defaults.enumerate().map(move |(place, m)| (i, place, m)).collect::<Vec<_>>()
             })
             .collect();
@@ -246,7 +246,7 @@ impl<'p, 'a> Search<'p, 'a> {
         index: usize,
     ) -> impl Fn(usize) -> bool + use<> {
         let mut left: Option<Vec<bool>> = None;
-        if fault.search != Family::Each {
+        if fault.search != Family::Each && self.problem.task == Task::Attend {
             let mut fits = vec![true; members.len()];
             for (turn, unit) in self.wrong.clone().into_iter().enumerate() {
                 let problem = self.problem;
@@ -285,6 +285,13 @@ impl<'p, 'a> Search<'p, 'a> {
         move |place| left.as_ref().is_none_or(|left| left[place])
     }
 
+    /// The members of a fault that can be seen in the outputs.
+    fn members(&self, fault: &Fault) -> Vec<Member> {
+        let mut members = (fault.members)(self.problem);
+        members.retain(|m| m.change.concerns(self.problem.task));
+        members
+    }
+
     fn recipe(&self, changes: &[&Change]) -> Option<Recipe> {
         let mut recipe = self.right.clone();
         changes.iter().all(|change| change.apply(&mut recipe)).then_some(recipe)
@@ -305,9 +312,15 @@ impl<'p, 'a> Search<'p, 'a> {
         p.units.iter().all(|unit| {
             let keys = recipe.range(unit, p);
             let head = recipe.heads.of(unit.h, p.group(), p.num_kv_heads);
+            let (reads_k, reads_v) = match p.task {
+                Task::Attend => (true, true),
+                Task::Scores => (true, false),
+                Task::Weights => (false, false),
+                Task::Mix => (false, true),
+            };
             keys.is_empty()
-                || inside(&recipe.k, unit.s, head, keys.end - 1, p.head_dim)
-                    && inside(&recipe.v, unit.s, head, keys.end - 1, p.head_dim_v)
+                || (!reads_k || inside(&recipe.k, unit.s, head, keys.end - 1, p.head_dim))
+                    && (!reads_v || inside(&recipe.v, unit.s, head, keys.end - 1, p.head_dim_v))
         })
     }
 

@@ -1,0 +1,139 @@
+//! The diagnosis of a case that failed in a sweep, from its buffers.
+
+use super::catalogue::{Param, Params};
+use super::problem::Problem;
+use super::{Diagnosis, Options, Verdict, diagnose};
+use crate::data::image::Image;
+use crate::judge::compare::{ratio, values};
+use crate::judge::trial::Buffers;
+use crate::oracle::Arithmetic;
+use crate::problem::{Axis, Case, DType, Placement, Pointer, Stage};
+
+/// More multiply-adds than this are not searched: a failing case is shrunk first.
+const MOST_WORK: usize = 1 << 24;
+
+/// The diagnosis of what a kernel left of a case's outputs; `None` where the stage has no
+/// hypotheses, or the case is too large to be searched.
+pub fn of_failure(case: &Case, buffers: &Buffers, arithmetic: Arithmetic) -> Option<Diagnosis> {
+    if case.work() > MOST_WORK {
+        return None;
+    }
+    if case.stage == Stage::Append {
+        return of_append(case, buffers);
+    }
+    let main = match case.stage {
+        Stage::Scores => Pointer::Scores,
+        Stage::Softmax => Pointer::Probs,
+        _ => Pointer::Out,
+    };
+    let observed = observed(case, buffers, main)?;
+    let before = |name: &str| buffers.before.get(name).map(|bytes| &bytes[..]);
+    // Scores, weights and the parts of a split are f32 whatever the output is.
+    let out = match case.stage {
+        Stage::Scores | Stage::Softmax | Stage::Split => DType::F32,
+        _ => arithmetic.out,
+    };
+    let mut problem = Problem::of_case(case, &before, observed, Arithmetic { out, ..arithmetic })?;
+    let lse = buffers.after.get("lse").filter(|_| case.stage == Stage::Decode);
+    problem.lse = lse.map(|bytes| {
+        (0..bytes.len() / 4).map(|i| DType::F32.load(bytes, i)).take(problem.units.len()).collect()
+    });
+    Some(diagnose(&problem, Options::default()))
+}
+
+/// The judged values of an output, as they were left.
+fn observed(case: &Case, buffers: &Buffers, output: Pointer) -> Option<Vec<f64>> {
+    let image = Image::new(case, &case.placements().ok()?, &[])?;
+    let mut memory = vec![0u8; image.size()];
+    for (name, bytes) in &buffers.after {
+        let range = image.buffer(name)?.range.clone();
+        let bytes = bytes.get(..range.len())?;
+        memory[range].copy_from_slice(bytes);
+    }
+    let written = |name: &str| buffers.after.contains_key(name);
+    let whole = match case.stage {
+        Stage::Split => written("partial_out") && written("partial_lse"),
+        _ => written(output.name()),
+    };
+    whole.then(|| values(case, &image, &memory, output))
+}
+
+/// Where an appended row stands instead.
+fn of_append(case: &Case, buffers: &Buffers) -> Option<Diagnosis> {
+    /// Where a row was written, by id.
+    const PLACES: [(&str, &str); 3] = [
+        ("append_early", "the row stands one slot before its own"),
+        ("append_late", "the row stands one slot after its own"),
+        ("append_col", "the row was written column-wise"),
+    ];
+    let places = case.placements().ok()?;
+    let mut found = [true; PLACES.len()];
+    let mut wrong = Vec::new();
+    for (new, cache, place) in [("new_k", "k", &places.k), ("new_v", "v", &places.v)] {
+        // A rotated key is another row than the one that was given.
+        let Some(after) =
+            buffers.after.get(cache).filter(|_| case.rope.is_none() || new == "new_v")
+        else {
+            continue;
+        };
+        let given = buffers.before.get(new)?;
+        let dim = place.extents().get(Axis::Dim);
+        let element = |at: usize| {
+            (at < after.len() / case.dtypes.kv.size()).then(|| case.dtypes.kv.load(after, at))
+        };
+        for s in 0..case.batch() {
+            for g in 0..case.num_kv_heads {
+                let pos = case.pos(s);
+                let row = |base: usize, step: usize| {
+                    (0..dim).all(|d| {
+                        let at = (s * case.num_kv_heads + g) * dim + d;
+                        let want = case.dtypes.kv.round(case.dtypes.q.load(given, at));
+                        element(base + d * step)
+                            .is_some_and(|got| ratio(got, want, 0.0, case.dtypes.kv) <= 1.0)
+                    })
+                };
+                let base = |n: usize| place.index(s, case.layer, g, n, 0);
+                let step = place.stride(Axis::Dim);
+                if row(base(pos), step) {
+                    continue;
+                }
+                wrong.push(g);
+                found[0] &= pos > 0 && row(base(pos - 1), step);
+                found[1] &= pos + 1 < case.capacity && row(base(pos + 1), step);
+                found[2] &= row(base(0) + column(place, pos), column_step(place, case.capacity));
+            }
+        }
+    }
+    if wrong.is_empty() {
+        return None;
+    }
+    let mut d = Diagnosis::invalid(String::new());
+    match PLACES.iter().zip(found).find(|(_, found)| *found) {
+        Some(((id, meaning), _)) => {
+            d.verdict = Verdict::Explained;
+            d.fault = Some((*id).to_owned());
+            d.params = Params::from([("rows", Param::Int(wrong.len()))]);
+            d.note = format!("{} rows are not where they must be; {meaning}", wrong.len());
+        }
+        None => {
+            d.verdict = Verdict::Unexplained;
+            d.note = format!(
+                "{} rows are not where they must be, nor one slot before or after, nor column-wise",
+                wrong.len()
+            );
+        }
+    }
+    Some(d)
+}
+
+/// Where row `pos` of a head begins, from the head's base, with tokens and elements exchanged.
+fn column(place: &Placement, pos: usize) -> usize {
+    let row = place.stride(Axis::Token) > place.stride(Axis::Dim);
+    if row { pos } else { pos * place.extents().get(Axis::Dim) }
+}
+
+/// The stride of its elements.
+fn column_step(place: &Placement, capacity: usize) -> usize {
+    let row = place.stride(Axis::Token) > place.stride(Axis::Dim);
+    if row { capacity } else { 1 }
+}
