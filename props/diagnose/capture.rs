@@ -79,13 +79,22 @@ impl Real {
         Real { slice, k: values(&slice.k), v: values(&slice.v), q: values(&slice.q) }
     }
 
-    /// Element d of row n of a head of K or V, wrapped around the capture's extents.
+    /// Element d of row n of a head of K or V. Beyond the capture's extents the rows are others,
+    /// so that no two heads or layers are the same.
     fn at(&self, of_k: bool, layer: usize, h: usize, n: usize, d: usize) -> f64 {
         let s = self.slice;
         let (values, layers) = (if of_k { &self.k } else { &self.v }, s.layers());
-        let (l, h) = ((s.layer_index() + layer) % layers, h % s.num_kv_heads);
-        let row = (l * s.num_kv_heads + h) * s.capacity + n % s.capacity;
-        values[row * s.head_dim + d]
+        let (l, around) = ((s.layer_index() + layer) % layers, layer / layers);
+        let (h, more) = (h % s.num_kv_heads, h / s.num_kv_heads);
+        let n = (n + 29 * more + 53 * around) % s.capacity;
+        values[((l * s.num_kv_heads + h) * s.capacity + n) * s.head_dim + d]
+    }
+
+    /// Element d of the query of a head, turned around beyond the capture's heads.
+    fn query(&self, h: usize, d: usize) -> f64 {
+        let s = self.slice;
+        let (h, more) = (h % s.num_heads, h / s.num_heads);
+        self.q[h * s.head_dim + (d + 13 * more) % s.head_dim]
     }
 }
 
@@ -118,7 +127,7 @@ impl Capture {
         let q = (0..batch * num_heads * head_dim)
             .map(|i| {
                 let x = match &real {
-                    Some(real) => real.q[i % real.q.len()] as f32,
+                    Some(real) => real.query(i / head_dim, i % head_dim) as f32,
                     None => spread * r.gauss(),
                 };
                 q_dtype.round(f64::from(x))

@@ -4,6 +4,7 @@ mod capture;
 mod faults;
 mod inject;
 mod outside;
+mod program;
 mod right;
 mod search;
 mod story;

@@ -373,11 +373,14 @@ fn shrink(
 /// whatever reads the poison explains it: then another run tells more, whose poison is finite.
 fn explain(trial: &mut Trial, finding: &Finding) -> Option<Diagnosis> {
     let (case, failure) = (&finding.case, &finding.failure);
-    if family(failure.property) != "oracle" {
+    let stray = failure.property == "stray-write";
+    if family(failure.property) != "oracle" && !stray {
         return None;
     }
     let arithmetic = trial.arithmetic(case);
-    let first = of_failure(case, &failure.buffers, arithmetic)?;
+    // What was written beside an output says nothing of the output where that is right.
+    let first = of_failure(case, &failure.buffers, arithmetic)
+        .filter(|d| !stray || d.verdict != diagnose::Verdict::Clean)?;
     if first.verdict == diagnose::Verdict::Explained || first.fit.finite > 0 {
         return Some(first);
     }

@@ -167,9 +167,10 @@ impl<'p> Group<'p> {
         let determinant = ii * jj - ij * ij;
         let same = |between: f64| between <= 1e-20 * size(&self.without[i]);
         let mut row: Vec<f64> = if same(size(&between)) {
-            // One other key, or none: the row lies on the ray from it through the outputs, and no
-            // nearer than the farthest of them.
-            self.observed[i].to_vec()
+            // One other key: the row lies on the ray from it through the outputs, no nearer than
+            // the farthest of them, and where is not known. No other key: it is the output.
+            let far = if self.without[i].iter().all(|x| *x == 0.0) { 1.0 } else { 2.0 };
+            self.without[i].iter().zip(ri).map(|(o, r)| o + far * r).collect()
         } else if determinant > 0.0 {
             let a = (bi * jj + bj * ij) / determinant;
             self.without[i].iter().zip(ri).map(|(o, r)| o + a * r).collect()
@@ -189,8 +190,6 @@ impl<'p> Group<'p> {
                 *x = sum / total;
             }
         }
-        // Whatever is no weight does not fit when it is one.
-        weights.iter_mut().for_each(|w| *w = w.clamp(0.0, 1.0));
         Some((row, weights))
     }
 }
@@ -205,7 +204,8 @@ fn weight_of(without: &[f64], apart: &[f64], row: &[f64]) -> f64 {
     if size > 0.0 { dot / size } else { 0.0 }
 }
 
-/// How a unit's output compares with one whose current row is `row` with weight `w`.
+/// How a unit's output compares with one whose current row is `row` with weight `w`. A weight
+/// beyond 0 or 1 is none, unless the bound does not tell it from that.
 fn judge(
     problem: &Problem<'_>,
     unit: usize,
@@ -219,13 +219,15 @@ fn judge(
     if prediction.make(problem, &recipe, unit, problem.head_dim_v).is_err() {
         return none;
     }
+    let proper = w.clamp(0.0, 1.0);
+    let without = prediction.answer.out.clone();
     let mut answer: Answer = prediction.answer.clone();
     let mut v = prediction.values().to_vec();
     v.extend_from_slice(row);
-    answer.probs.iter_mut().for_each(|p| *p *= 1.0 - w);
-    answer.probs.push(w);
+    answer.probs.iter_mut().for_each(|p| *p *= 1.0 - proper);
+    answer.probs.push(proper);
     // Its score follows from its weight; the errors of a missing key's are those of the largest.
-    let odds = (w / (1.0 - w)).clamp(1e-300, 1e300);
+    let odds = (proper / (1.0 - proper)).clamp(1e-300, 1e300);
     let score = if answer.lse.is_finite() { answer.lse + libm::log(odds) } else { 0.0 };
     answer.scores.push(score);
     let largest = answer.abs_scores.iter().copied().fold(score.abs(), f64::max);
@@ -245,5 +247,10 @@ fn judge(
     let head = Head { scores: from, v: &v, head_dim_v: problem.head_dim_v, sink };
     let mut limits = Bound::default();
     bound(&head, &answer, &problem.arithmetic, &mut limits);
+    let beyond = (w - proper).abs();
+    let mut off = row.iter().zip(&without).zip(&limits.out);
+    if off.any(|((v, o), bound)| beyond * (v - o).abs() > *bound) {
+        return none;
+    }
     fit(&answer.out, &limits.out, problem.output(unit), problem.arithmetic.out)
 }
