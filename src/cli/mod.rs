@@ -8,6 +8,7 @@ mod diagnose;
 mod list;
 mod replay;
 mod sweep;
+mod trace;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Command {
     Diagnose(diagnose::Args),
     /// Write the right output of a captured slice beside its inputs
     Attend(attend::Args),
+    /// Judge GRETA traces, in the tables of their reports
+    Trace(trace::Args),
     /// The built-in kernels
     Kernels,
     /// The devices that kernels can run on
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Diagnose(args) => diagnose::run(&args),
         Command::Attend(args) => attend::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Kernels => list::kernels(),
         Command::Devices => list::devices(),
     };

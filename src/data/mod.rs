@@ -1,4 +1,4 @@
-//! Data: what the tensors of a case hold, what lies around them, and captured slices.
+//! Data: what the tensors of a case hold, what lies around them, captured slices, and traces.
 
 pub mod captured;
 pub mod generate;
@@ -8,3 +8,4 @@ pub mod inputs;
 pub mod random;
 pub mod regimes;
 pub mod slice;
+pub mod trace;

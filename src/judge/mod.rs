@@ -1,4 +1,4 @@
-//! Judgement: compare with the oracle, draw cases, sweep, shrink, replay.
+//! Judgement: compare with the oracle, draw cases, sweep, shrink, replay; traces.
 
 pub mod compare;
 pub mod coverage;
@@ -9,4 +9,5 @@ pub mod replay;
 pub mod shrink;
 pub mod space;
 pub mod sweep;
+pub mod trace;
 pub mod trial;

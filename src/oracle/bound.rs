@@ -166,7 +166,7 @@ pub fn repeats(x: &[f64]) -> bool {
 }
 
 /// Whether an eighth of the rows of V equal one of the four rows before.
-fn rows_repeat<T: PartialEq>(v: &[T], dim: usize) -> bool {
+pub fn rows_repeat<T: PartialEq>(v: &[T], dim: usize) -> bool {
     let rows = v.len() / dim.max(1);
     let row = |n: usize| &v[n * dim..][..dim];
     (1..=4).any(|lag| many((lag..rows).filter(|n| row(*n) == row(n - lag)).count(), rows))

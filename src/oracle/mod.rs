@@ -19,6 +19,7 @@ pub use bound::{
     Arithmetic, Bound, LAMBDA, Term, bound, bound_pv, bound_scores, bound_softmax, explain, growth,
     is_leaning,
 };
+pub(crate) use bound::{repeats, rows_repeat};
 pub use expected::{Expected, Probe, Right, explain_element, head_of};
 pub use linear::{NormAnswer, norm, project};
 pub use rope::rotate;

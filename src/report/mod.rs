@@ -3,3 +3,4 @@
 pub mod diagnose;
 pub mod json;
 pub mod table;
+pub mod trace;

@@ -1,0 +1,1 @@
+//! The verdicts on the golden traces, and on traces with planted faults.
