@@ -13,3 +13,4 @@ mod own_kernel;
 mod program;
 mod sensitivity;
 mod support;
+mod trace;

@@ -47,6 +47,16 @@ pub enum Scope {
     Full,
 }
 
+impl Scope {
+    /// Its word in a trace.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::Window => "window",
+            Scope::Full => "full",
+        }
+    }
+}
+
 /// The probe of V's layout: two guesses, and which came closer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct VProbe {
@@ -218,7 +228,7 @@ impl VAcc {
             let limit = format!("`head_dim`, {head_dim}");
             return Err(FieldError::Exceeds { field: "dims_sample", value: dims, limit });
         }
-        let scopes = [("window", Scope::Window), ("full", Scope::Full)];
+        let scopes = [Scope::Window, Scope::Full].map(|s| (s.name(), s));
         let scope = f.word("pv_scope", &scopes, "`window` or `full`")?.unwrap_or(Scope::Window);
         let sample = |field| f.outputs(field, "dims_sample", dims);
         let reference = |field| f.numbers(field, "dims_sample", dims);

@@ -8,7 +8,7 @@
 //!
 //! | event | file |
 //! | --- | --- |
-//! | `attn_vacc_trace`: P·V and the output | `vacc`, on the sums of `window` |
+//! | `attn_vacc_trace`: P·V and the output | `vacc`, on the sums of `window` and their `residual` |
 //! | `attn_softmax_trace`: scores and weights | `softmax` |
 //! | `v_addr_trace`: where a row was appended | `addr` |
 //! | prefill and decode rows | `top_one` |
@@ -17,6 +17,7 @@
 mod addr;
 mod digits;
 mod pairs;
+mod residual;
 mod softmax;
 mod top_one;
 mod vacc;
@@ -158,6 +159,22 @@ impl Row {
             Numbers::VAcc { window_mass, .. } | Numbers::Softmax { window_mass, .. } => {
                 Some(*window_mass)
             }
+            _ => None,
+        }
+    }
+
+    /// Mean error of P·V, where the event has one.
+    pub fn pv_mae(&self) -> Option<f64> {
+        match self.numbers {
+            Numbers::VAcc { pv_mae, .. } => pv_mae,
+            _ => None,
+        }
+    }
+
+    /// Mean error of the head's output, where the event has one.
+    pub fn out_mae(&self) -> Option<f64> {
+        match self.numbers {
+            Numbers::VAcc { out_mae, .. } => out_mae,
             _ => None,
         }
     }

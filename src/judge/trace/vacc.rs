@@ -7,6 +7,7 @@
 //!   reference's, as far as the trace tells, and one at rounding level would be a surprise.
 
 use super::digits::{half_unit, mean_abs, percent, short};
+use super::residual::Residuals;
 use super::window::Window;
 use super::{Judged, Numbers, Verdict};
 use crate::data::trace::{Scope, VAcc};
@@ -140,40 +141,6 @@ impl Sum<'_> {
     }
 }
 
-/// The residuals of a sum against another, and the limit of rounding on each.
-struct Residuals {
-    /// `[dims]`.
-    abs: Vec<f64>,
-    /// `[dims]`.
-    rounding: Vec<f64>,
-}
-
-impl Residuals {
-    fn new(gpu: &[f64], against: &[f64], slack: impl Fn(usize) -> f64) -> Residuals {
-        let abs = gpu.iter().zip(against).map(|(g, a)| (g - a).abs()).collect();
-        Residuals { abs, rounding: (0..gpu.len()).map(slack).collect() }
-    }
-
-    /// The largest residual over rounding and `more`, and its element.
-    fn worst(&self, more: f64) -> (usize, f64) {
-        let ratio = |d: usize| match self.abs[d] {
-            0.0 => 0.0,
-            x => x / (self.rounding[d] + more),
-        };
-        (0..self.abs.len())
-            .map(|d| (d, ratio(d)))
-            .fold((0, 0.0), |a, b| if b.1 > a.1 { b } else { a })
-    }
-
-    fn largest(&self) -> f64 {
-        self.abs.iter().copied().fold(0.0, f64::max)
-    }
-
-    fn mean(x: &[f64]) -> f64 {
-        x.iter().sum::<f64>() / x.len().max(1) as f64
-    }
-}
-
 fn judge_sum(e: &VAcc, window: &Window, sum: &Sum<'_>) -> Judged {
     if let Some(d) = sum.gpu.iter().position(|x| !x.is_finite()) {
         let name = sum.name;
@@ -189,7 +156,7 @@ fn judge_sum(e: &VAcc, window: &Window, sum: &Sum<'_>) -> Judged {
         _ if summed_here(e, window) => by_window.worst(0.0).1 <= 1.0,
         // why: where the trace's sum was the column-wise guess, a row's fit was its other guess.
         Some(r) if e.probe.best == Some("col") => {
-            e.probe.mae_row.is_none_or(|mae| mae <= Residuals::mean(&r.rounding))
+            e.probe.mae_row.is_none_or(|mae| mae <= r.mean_rounding())
         }
         _ => true,
     };
@@ -282,7 +249,7 @@ fn within_the_mass_outside(e: &VAcc, window: &Window, r: &Residuals) -> Judged {
         window.keys,
         e.seq_len,
         short(r.largest()),
-        short(Residuals::mean(&r.abs)),
+        short(r.mean()),
         percent(missing),
         short(missing * window.range),
         short(window.range)
@@ -302,7 +269,7 @@ fn within_the_mass_outside(e: &VAcc, window: &Window, r: &Residuals) -> Judged {
 fn probe_misses(e: &VAcc, r: &Residuals) -> Option<(&'static str, f64, f64)> {
     let label = e.probe.best?;
     let mae = if label == "row" { e.probe.mae_row } else { e.probe.mae_col }?;
-    let factor = mae / Residuals::mean(&r.rounding);
+    let factor = mae / r.mean_rounding();
     (factor > 1.0 && factor.is_finite()).then_some((label, mae, factor))
 }
 
@@ -321,7 +288,7 @@ fn missed(e: &VAcc, sum: &Sum<'_>, r: &Residuals, window: &Window, d: usize, rat
              its mean error {} is {} times the rounding level {}",
             short(mae),
             short(factor),
-            short(Residuals::mean(&r.rounding))
+            short(r.mean_rounding())
         ));
     }
     let as_narrow = |t: &DType| {
