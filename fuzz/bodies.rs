@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use attnbench::data::slice::{KvSlice, Saved, Tensor};
+use attnbench::data::trace;
 use attnbench::device::{Arg, Module};
+use attnbench::judge::trace::{Judge, Numbers, Row, Verdict, compare, note_pairs};
 use attnbench::kernel::{ArgSpec, Env, Expr, Manifest, Range, ScratchType, Template, Value};
 use attnbench::problem::{Axis, Case, DType, DTypes, Layout, Placement, Regime, Stage, Storage};
+use attnbench::report::trace::Report;
 use safetensors::Dtype;
 use serde_json::{Map, json};
 
@@ -442,5 +445,52 @@ pub fn expr(data: &[u8]) -> bool {
         }
     }
     parsed.describe_values(&env);
+    true
+}
+
+/// Traces: every known event is a row in file order, with a verdict and one line a note; judging
+/// twice gives the same; a file beside itself proves nothing wrong.
+pub fn trace(data: &[u8]) -> bool {
+    let rows = |file: usize| -> Result<(Vec<Row>, trace::Skipped), String> {
+        let mut judge = Judge::new(file);
+        let read = trace::read_from(Path::new("fuzz"), &mut &data[..], &mut |e| judge.add(e));
+        let skipped = read.map_err(|e| message(&e))?;
+        Ok((judge.finish(), skipped))
+    };
+    let (first, skipped) = match rows(0) {
+        Ok(read) => read,
+        Err(text) => {
+            assert!(text.starts_with("fuzz: no known event"), "{text}");
+            return false;
+        }
+    };
+    let lines = data.split(|b| *b == b'\n').count() as u64;
+    assert!(first.len() as u64 + skipped.total() <= lines);
+    assert!(first.windows(2).all(|two| two[0].line < two[1].line));
+    for row in &first {
+        assert!(!row.notes.is_empty(), "{row:?}");
+        row.notes.iter().for_each(|note| drop(message(note)));
+        assert_eq!(row.verdict == Verdict::Invalid, row.numbers == Numbers::None, "{row:?}");
+        assert_eq!(row.verdict == Verdict::Explained, row.fault.is_some(), "{row:?}");
+        assert!(row.ratio.is_none_or(|r| r.is_finite() && r >= 0.0), "{row:?}");
+        let clean_ratio = row.verdict != Verdict::Clean || row.ratio.is_none_or(|r| r <= 1.0);
+        assert!(clean_ratio, "{row:?}");
+    }
+    let mut all = first.clone();
+    match rows(1) {
+        Ok((again, _)) => all.extend(again),
+        Err(e) => panic!("read once, and then: {e}"),
+    }
+    let pairs = compare(&all);
+    assert!(pairs.iter().all(|p| !p.proves_wrong() && p.wrong.is_none()), "{pairs:?}");
+    let names = vec!["a".to_owned(), "b".to_owned()];
+    note_pairs(&mut all, &pairs, &names);
+    let files = names.clone();
+    let skipped = vec![skipped.clone(), skipped];
+    let report = Report { names, files, skipped, rows: all, pairs };
+    let text = report.text();
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    let document = report.json();
+    assert_eq!(document["rows"].as_array().map(Vec::len), Some(2 * first.len()));
     true
 }

@@ -150,3 +150,8 @@ fn case_ids_of_the_corpus_keep_their_laws() {
 fn expressions_of_the_corpus_keep_their_laws() {
     replay_and_mutate("expr", bodies::expr);
 }
+
+#[test]
+fn traces_of_the_corpus_keep_their_laws() {
+    replay_and_mutate("trace", bodies::trace);
+}

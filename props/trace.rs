@@ -52,6 +52,8 @@ struct Step {
     keys: usize,
     window: usize,
     scale: f32,
+    /// V is widely spread.
+    spread: bool,
 }
 
 fn gauss(r: &mut SmallRng) -> f32 {
@@ -76,7 +78,7 @@ impl Step {
         if kind == 4 {
             k.fill(0.5);
         }
-        Step { k, v, q, keys, window, scale: sharp / (DIMS as f32).sqrt() }
+        Step { k, v, q, keys, window, scale: sharp / (DIMS as f32).sqrt(), spread: kind == 2 }
     }
 
     fn scores(&self, order: Order) -> Vec<f32> {
@@ -230,6 +232,11 @@ fn wrong_kernels_are_never_called_clean() {
                     })
                     .sum::<f32>();
                 if moved < 5e-4 * magnitude {
+                    continue;
+                }
+                // Rounding of a sum over rows that a trace does not show follows the largest V that it
+                // shows, which may be 2^24 times what counts.
+                if step.spread && step.window < step.keys {
                     continue;
                 }
                 assert_ne!(row.verdict, Verdict::Clean, "{seed}, {name}, full {full}: {row:#?}");

@@ -5,11 +5,11 @@
 //! | floor | subject |
 //! | --- | --- |
 //! | [`report`] | tables and JSON of results |
-//! | [`judge`] | draw cases, run them, compare, shrink, save, replay |
+//! | [`judge`] | draw cases, run them, compare, shrink, save, replay; judge traces |
 //! | [`kernel`] | manifests, built-in kernels, launches |
 //! | [`device`] | compile and run kernels; the only floor with `unsafe` |
 //! | [`oracle`] | the scalar reference and the error bound |
-//! | [`data`] | regimes, the image of device memory with its poison, kv-slice files |
+//! | [`data`] | regimes, the image of device memory with its poison, kv-slice files, GRETA traces |
 //! | [`problem`] | number formats, layouts, cases and their ids: pure data |
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 

@@ -10,6 +10,22 @@ const B3_24: &str = include_str!("../../../golden/traces/b3_24.jsonl");
 const B3_25: &str = include_str!("../../../golden/traces/b3_25.jsonl");
 const B3_26: &str = include_str!("../../../golden/traces/b3_26.jsonl");
 
+/// The golden traces are what their provenance was written about.
+#[test]
+fn golden_traces_are_those_of_the_manifest() {
+    let manifest: Value =
+        serde_json::from_str(include_str!("../../../golden/manifest.json")).unwrap();
+    let listed = manifest["traces"].as_array().unwrap();
+    assert_eq!(listed.len(), 3);
+    for ((name, text), entry) in
+        [("b3_24", B3_24), ("b3_25", B3_25), ("b3_26", B3_26)].iter().zip(listed)
+    {
+        assert_eq!(entry["path"], format!("traces/{name}.jsonl"));
+        assert_eq!(entry["bytes"], text.len(), "{name}");
+        assert_eq!(entry["blake3"], blake3::hash(text.as_bytes()).to_hex().as_str(), "{name}");
+    }
+}
+
 fn judge(file: usize, text: &str) -> Vec<Row> {
     let mut judge = Judge::new(file);
     let skipped = read_from(Path::new("t"), &mut text.as_bytes(), &mut |e| judge.add(e));

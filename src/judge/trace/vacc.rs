@@ -98,7 +98,7 @@ pub fn judge_vacc(e: &VAcc) -> (Numbers, Judged) {
                     window.printing[d]
                         + window.pv_arithmetic[d]
                         + half_unit(e.pv_gpu[d])
-                        + half_unit(1.0) * window.outside()
+                        + half_unit(1.0) * window.outside[d]
                 })
                 .collect(),
         },
@@ -174,7 +174,7 @@ fn judge_sum(e: &VAcc, window: &Window, sum: &Sum<'_>) -> Judged {
     if ratio <= 1.0 {
         return at_rounding_level(window, &by_window, ratio, e.seq_len);
     }
-    let outside = window.outside();
+    let outside = window.held_outside();
     let (far, held) = by_window.worst(outside);
     if !window.whole && held <= 1.0 {
         return within_the_mass_outside(e, window, &by_window).with_ratio(held);
@@ -212,7 +212,7 @@ fn against_trace(e: &VAcc, window: &Window, sum: &Sum<'_>, r: &Residuals) -> Jud
     // What the window can say of the reference itself.
     if let Some(cpu) = sum.cpu {
         let apart = Residuals::new(cpu, &window.sum, |d| half_unit(cpu[d]) + window.printing[d]);
-        if apart.worst(window.outside()).1 > 1.0 {
+        if apart.worst(window.held_outside()).1 > 1.0 {
             judged.notes.push(format!(
                 "that sum is {} away from the window's, more than the {} of the mass outside can \
                  hold with V in the range seen ({})",
@@ -243,9 +243,8 @@ fn at_rounding_level(window: &Window, r: &Residuals, ratio: f64, keys: u64) -> J
 fn within_the_mass_outside(e: &VAcc, window: &Window, r: &Residuals) -> Judged {
     let missing = window.mass.most_missing(window.whole);
     let note = format!(
-        "the reference sums the last {} of {} keys; the residual (largest {}, mean {}) is no larger \
-         than what the {} of the mass outside can hold ({}, if V there stays within the range seen, \
-         {}): this cannot judge the kernel, nor prove it right; a sum over all keys would",
+        "the reference sums the last {} of {} keys; the residual (largest {}, mean {}) is within what \
+         the other {} of the mass can hold: {}, if V there stays in the range seen ({})",
         window.keys,
         e.seq_len,
         short(r.largest()),
@@ -255,6 +254,10 @@ fn within_the_mass_outside(e: &VAcc, window: &Window, r: &Residuals) -> Judged {
         short(window.range)
     );
     let mut judged = Judged::new(Verdict::Reference, note);
+    judged.notes.push(
+        "it can neither find the kernel wrong nor prove it right; a sum over all keys would"
+            .to_owned(),
+    );
     if let Some((label, mae, factor)) = probe_misses(e, r) {
         judged.notes.push(format!(
             "the probe's `{label}` is no finding: its mean error {} is {} times the rounding level",

@@ -3,11 +3,14 @@
 //! With `r(x)` half a unit in the last printed digit of x, the sum over the true numbers lies within
 //! `sum_n (r(p_n) |v_n| + |p_n| r(v_n) + r(p_n) r(v_n))` of the sum over the printed ones. A right
 //! f32 kernel over N keys lies within `(g(N) + u) sum_n |p_n v_n|` of the true one
-//! ([`crate::oracle::bound_pv`]), where the sum goes over all keys: those outside the window weigh
-//! what is missing of the mass, and their V is taken to be no larger than any V seen.
+//! ([`crate::oracle::bound_pv`]), where the sum goes over all keys. Those outside the window weigh what
+//! is missing of the mass, and their V is taken to be no larger than any V seen; where a reference
+//! over all keys adds more than that to the window's sum, `sum |p v|` outside is at least that much.
+//! (To take as much a unit of mass as inside was too little: on widely spread V, a right kernel was
+//! three times over it.)
 
 use super::digits::half_unit;
-use crate::data::trace::VAcc;
+use crate::data::trace::{Scope, VAcc};
 use crate::oracle::{growth, repeats, rows_repeat};
 use crate::problem::DType;
 
@@ -96,6 +99,8 @@ pub struct Window {
     pub printing: Vec<f64>,
     /// Bound of `sum_n |p_n v_n|` over all keys, `[dims]`.
     pub abs: Vec<f64>,
+    /// The part of it outside the window, `[dims]`.
+    pub outside: Vec<f64>,
     /// What f32 arithmetic does to P·V with P given, `[dims]`.
     pub pv_arithmetic: Vec<f64>,
     /// What it does to the normalised output of attention with the scores given, `[dims]`.
@@ -115,8 +120,7 @@ impl Window {
         let (mut sum, mut printing) = (vec![0.0; dims], vec![0.0; dims]);
         // What underflows is at most a product a key, and as much again of the weights.
         let underflow = flush * (e.seq_len as f64 + 2.0) * (1.0 + range);
-        let mut abs = vec![missing * range; dims];
-        let mut exponential = vec![missing * range * exponential(0.0); dims];
+        let (mut abs, mut exponential) = (vec![0.0; dims], vec![0.0; dims]);
         for (p, row) in e.p.iter().zip(e.v.chunks_exact(dims)) {
             let (a, dp) = (p.abs(), half_unit(*p));
             for (d, v) in row.iter().enumerate() {
@@ -129,15 +133,34 @@ impl Window {
                 exponential[d] += (a + dp) * (b + dv) * self::exponential(*p);
             }
         }
+        let full = e.pv_cpu.as_ref().filter(|_| !whole && e.scope == Scope::Full);
+        let outside: Vec<f64> = (0..dims)
+            .map(|d| full.map_or(0.0, |all| (all[d] - sum[d]).abs()).max(missing * range))
+            .collect();
+        for d in 0..dims {
+            abs[d] += outside[d];
+            exponential[d] += outside[d] * self::exponential(0.0);
+        }
         let pv_arithmetic: Vec<f64> = abs.iter().map(|s| (g + u) * s + underflow).collect();
         let out_arithmetic = (0..dims)
             .map(|d| pv_arithmetic[d] + (g + 4.0 * u) * abs[d] + u * exponential[d] + underflow)
             .collect();
-        Window { whole, keys, mass, range, sum, printing, abs, pv_arithmetic, out_arithmetic }
+        Window {
+            whole,
+            keys,
+            mass,
+            range,
+            sum,
+            printing,
+            abs,
+            outside,
+            pv_arithmetic,
+            out_arithmetic,
+        }
     }
 
     /// The most that keys outside the window can add.
-    pub fn outside(&self) -> f64 {
+    pub fn held_outside(&self) -> f64 {
         self.mass.most_missing(self.whole) * self.range
     }
 }
