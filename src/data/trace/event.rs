@@ -112,8 +112,6 @@ pub struct VAddr {
     pub head: Head,
     /// The slot that the kernel used; `pos_id` where absent.
     pub kv_pos_used: Option<u64>,
-    /// Bytes from one layer's cache to the next.
-    pub layer_stride: Option<u64>,
     /// Bytes from one head's rows to the next.
     pub head_stride: Option<u64>,
     /// Bytes from one row to the next.
@@ -278,7 +276,6 @@ impl VAddr {
         Ok(VAddr {
             head: Head { window_len: None, ..Head::strict(f)? },
             kv_pos_used: f.whole("kv_pos_used")?,
-            layer_stride: f.whole("kv_layer_stride_bytes")?,
             head_stride: f.whole("kv_head_stride_bytes")?,
             pos_stride: f.whole("kv_pos_stride_bytes")?,
             k_pos: f.distance("mae_k_pos")?,
@@ -299,8 +296,11 @@ impl Softmax {
         f.need_whole("head")?;
         let (seq_len, window_len) = lengths(f)?;
         let head_dim = f.need_whole("head_dim")?;
-        if head_dim == 0 || head_dim > LONGEST {
-            let limit = format!("what a head vector can have, 1 to {LONGEST}");
+        if head_dim == 0 {
+            return Err(FieldError::TooSmall { field: "head_dim", value: 0.0, least: 1 });
+        }
+        if head_dim > LONGEST {
+            let limit = format!("the longest sum, {LONGEST}");
             return Err(FieldError::Exceeds { field: "head_dim", value: head_dim, limit });
         }
         let window = |field| f.need(field, f.numbers(field, "window_len", window_len)?);

@@ -89,7 +89,7 @@ impl Fields<'_> {
         let Some(value) = self.get(field) else { return Ok(None) };
         let whole = value.as_u64().or_else(|| {
             let x = value.as_f64()?;
-            (x >= 0.0 && x <= LARGEST_WHOLE && x.trunc() == x).then_some(x as u64)
+            ((0.0..=LARGEST_WHOLE).contains(&x) && x.trunc() == x).then_some(x as u64)
         });
         whole.map(Some).ok_or_else(|| kind(field, value, "a whole number, at least 0"))
     }
