@@ -2,7 +2,7 @@
 //!
 //! Reading only; [`crate::judge::trace`] says what the events come to. Numbers in them were printed
 //! with six significant digits. Broken lines and unknown events are passed over and counted; a known
-//! event that does not hold what it must is an [`Entry::Malformed`] with the reason.
+//! event that does not hold what it must is an [`Entry`] with the reason in its place.
 //!
 //! | subject | file |
 //! | --- | --- |
