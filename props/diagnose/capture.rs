@@ -118,6 +118,8 @@ impl Capture {
         let layer = r.below(layers);
         let window = if r.below(4) == 0 { 1 + r.below(longest) } else { 0 };
         let softcap = if r.below(8) == 0 { 20.0 } else { 0.0 };
+        // A scale other than 1 / sqrt(head_dim) tells its square from 1 / head_dim.
+        let scale = pick(r, &[1.0, 1.0, 0.7]) * (1.0 / (head_dim as f64).sqrt()) as f32;
         let sinks = (r.below(8) == 0).then(|| (0..num_heads).map(|_| r.gauss()).collect());
         let kv = pick(r, &[DType::F32, DType::F32, DType::F16, DType::BF16]);
         let q_dtype = if kv == DType::F32 { kv } else { pick(r, &[kv, DType::F32]) };
@@ -187,7 +189,7 @@ impl Capture {
             layers,
             layer,
             window,
-            scale: (1.0 / (head_dim as f64).sqrt()) as f32,
+            scale,
             softcap,
             sinks,
             q_dtype,

@@ -294,7 +294,7 @@ pub fn inject(c: &Capture, id: &'static str, r: &mut Stream) -> Option<Injected>
                 }
             })
         }
-        "stale_current former" if group > 1 && c.head_dim_v >= 4 => {
+        "stale_current former" if group > 1 && c.head_dim_v >= 8 => {
             params.push(("variant", "former".into()));
             let (mut k, mut v) = (c.k.clone(), c.v.clone());
             for (s, n) in c.lens.iter().enumerate() {

@@ -40,7 +40,9 @@ struct Group<'p> {
     /// `[heads][head_dim_v]`: the answer over the other keys, and the output minus it.
     without: Vec<Vec<f64>>,
     apart: Vec<Vec<f64>>,
-    /// Whether the output is beyond the bound of that answer.
+    /// The bound of that answer.
+    bounds: Vec<Vec<f64>>,
+    /// Whether the output is beyond it.
     needs: Vec<bool>,
     /// By head: what its output tells of the missing row, as the logarithm of how rarely chance
     /// would put it on a given line.
@@ -89,8 +91,16 @@ pub fn missing_row(problem: &Problem<'_>) -> Result<Missing, NotInferred> {
         }
         let (row, weights) = group.solve().ok_or(NotInferred::Inconsistent)?;
         let captured = Recipe::right(problem);
+        let mut made = Vec::new();
+        for (unit, w) in group.units.iter().zip(&weights) {
+            let one = predicted(problem, *unit, &row, *w, &mut prediction);
+            made.push(one.ok_or(NotInferred::Inconsistent)?);
+        }
+        let errors = group.errors(&row, &weights, &made);
         for (i, unit) in group.units.iter().enumerate() {
-            let fit = judge(problem, *unit, &row, weights[i], &mut prediction);
+            let (out, bound) = &made[i];
+            let limits: Vec<f64> = bound.iter().zip(&errors[i]).map(|(b, e)| b + e).collect();
+            let fit = fit(out, &limits, problem.output(*unit), problem.arithmetic.out);
             if !fit.fits() {
                 return Err(NotInferred::Inconsistent);
             }
@@ -98,9 +108,12 @@ pub fn missing_row(problem: &Problem<'_>) -> Result<Missing, NotInferred> {
             (missing.weights[*unit], missing.fits[*unit]) = (weights[i], fit);
             // Would the row that is there do as well, with its best weight?
             let stored = prediction.current(problem, *unit, &captured);
-            let weight = weight_of(&group.without[i], &group.apart[i], &stored);
-            let same = judge(problem, *unit, &stored, weight.clamp(0.0, 1.0), &mut prediction);
-            there &= same.fits();
+            let weight = weight_of(&group.without[i], &group.apart[i], &stored).clamp(0.0, 1.0);
+            let same = predicted(problem, *unit, &stored, weight, &mut prediction);
+            there &= same.is_some_and(|(out, bound)| {
+                super::predict::fit(&out, &bound, problem.output(*unit), problem.arithmetic.out)
+                    .fits()
+            });
         }
     }
     match (moved, there) {
@@ -114,7 +127,7 @@ impl<'p> Group<'p> {
     fn new(problem: &'p Problem<'_>, units: Vec<usize>, prediction: &mut Prediction) -> Group<'p> {
         let mut recipe = Recipe::right(problem);
         recipe.keys.end = End::MinusOne;
-        let (mut without, mut apart) = (Vec::new(), Vec::new());
+        let (mut without, mut apart, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
         let (mut needs, mut tells) = (Vec::new(), Vec::new());
         let observed: Vec<&[f64]> = units.iter().map(|u| problem.output(*u)).collect();
         for (unit, out) in units.iter().zip(&observed) {
@@ -129,10 +142,13 @@ impl<'p> Group<'p> {
             // One element's worth is spent on the head's own weight.
             let spent = logs.iter().copied().fold(0.0, f64::max);
             tells.push(logs.iter().sum::<f64>() - spent);
+            // What the missing row adds to the output has its share of the bound.
+            let of_out = out.iter().map(|o| problem.arithmetic.u_out() * o.abs());
+            bounds.push(prediction.bound.out.iter().zip(of_out).map(|(b, o)| b + o).collect());
             apart.push(differences);
             without.push(answer);
         }
-        Group { units, without, apart, needs, tells, observed }
+        Group { units, without, apart, bounds, needs, tells, observed }
     }
 
     /// Whether chance would make the heads agree on one row less often than once in 10^9: the one
@@ -142,55 +158,105 @@ impl<'p> Group<'p> {
         self.tells.iter().sum::<f64>() - most > -libm::log(CHANCE)
     }
 
-    /// The row and each head's weight, by least squares; `None` where they are not determined, or
-    /// a weight is none.
+    /// By head and element: how far a prediction can be off because the row and the weights were
+    /// solved for from outputs that err by their own bounds, to first order. With `x = v - o'`, the
+    /// least squares `v = sum w (out - (1 - w) o') / sum w^2` errs by at most
+    /// `sum w bound / sum w^2`, and `w = r.x / |x|^2` by `sum bound |x| / |x|^2`.
+    fn errors(&self, row: &[f64], weights: &[f64], made: &[(Vec<f64>, Vec<f64>)]) -> Vec<Vec<f64>> {
+        let squares: f64 = weights.iter().map(|w| w * w).sum();
+        let of_row: Vec<f64> = (0..row.len())
+            .map(|d| {
+                let sum: f64 = weights.iter().zip(made).map(|(w, (_, b))| w.abs() * b[d]).sum();
+                sum / squares.max(f64::MIN_POSITIVE)
+            })
+            .collect();
+        let heads = weights.iter().zip(&self.without).zip(made);
+        heads
+            .map(|((w, without), (_, bound))| {
+                let x: Vec<f64> = row.iter().zip(without).map(|(v, o)| (v - o).abs()).collect();
+                let size: f64 = x.iter().map(|x| x * x).sum();
+                let sum: f64 = x.iter().zip(bound).map(|(x, b)| x * b).sum();
+                let of_weight = if size > 0.0 { sum / size } else { 0.0 };
+                x.iter().zip(&of_row).map(|(x, v)| w.abs() * v + of_weight * x).collect()
+            })
+            .collect()
+    }
+
+    /// The row and each head's weight, by least squares in units of the bounds; `None` where there
+    /// are no more equations than unknowns.
+    ///
+    /// The row lies on the ray of the head that moved the most, `o' + r / w`: one unknown, which is
+    /// searched, as lines that are all but parallel leave it nearly free; then the row is refined.
     fn solve(&self) -> Option<(Vec<f64>, Vec<f64>)> {
-        /// Steps of refinement: the start is exact but for rounding.
-        const STEPS: usize = 20;
+        /// Weights that are tried, from 1 down to 2^-12, then so many closer and closer about the
+        /// best.
+        const GRID: usize = 96;
+        const CLOSER: usize = 40;
         let dim = self.observed[0].len();
         let heads: Vec<usize> = (0..self.units.len()).filter(|i| self.needs[*i]).collect();
-        // More equations than unknowns.
         if heads.len() < 2 || heads.len() * dim <= dim + heads.len() {
             return None;
         }
-        let size = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>();
-        let mut by_size = heads.clone();
-        by_size.sort_by(|a, b| size(&self.apart[*b]).total_cmp(&size(&self.apart[*a])));
-        let (i, j) = (by_size[0], by_size[1]);
-        // o'_i + a_i r_i = o'_j + a_j r_j, for a_i and a_j.
-        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-        let (ri, rj) = (&self.apart[i], &self.apart[j]);
-        let between: Vec<f64> =
-            self.without[j].iter().zip(&self.without[i]).map(|(j, i)| j - i).collect();
-        let (ii, jj, ij) = (size(ri), size(rj), dot(ri, rj));
-        let (bi, bj) = (dot(ri, &between), -dot(rj, &between));
-        let determinant = ii * jj - ij * ij;
-        let same = |between: f64| between <= 1e-20 * size(&self.without[i]);
-        let mut row: Vec<f64> = if same(size(&between)) {
-            // One other key: the row lies on the ray from it through the outputs, no nearer than
-            // the farthest of them, and where is not known. No other key: it is the output.
-            let far = if self.without[i].iter().all(|x| *x == 0.0) { 1.0 } else { 2.0 };
-            self.without[i].iter().zip(ri).map(|(o, r)| o + far * r).collect()
-        } else if determinant > 0.0 {
-            let a = (bi * jj + bj * ij) / determinant;
-            self.without[i].iter().zip(ri).map(|(o, r)| o + a * r).collect()
-        } else {
-            return None;
+        let size = |h: &usize| self.apart[*h].iter().map(|x| x * x).sum::<f64>();
+        let far = heads.into_iter().max_by(|a, b| size(a).total_cmp(&size(b)))?;
+        let on_ray = |log_w: f64| -> Vec<f64> {
+            let a = libm::exp2(-log_w.min(0.0));
+            self.without[far].iter().zip(&self.apart[far]).map(|(o, r)| o + a * r).collect()
         };
-        let mut weights = vec![0.0; self.units.len()];
-        for _ in 0..STEPS {
-            for (h, w) in weights.iter_mut().enumerate() {
-                *w = weight_of(&self.without[h], &self.apart[h], &row);
+        let cost = |log_w: f64| self.weigh(&on_ray(log_w)).1;
+        let step = 12.0 / GRID as f64;
+        let grid = (0..=GRID).map(|i| -(i as f64) * step);
+        let mut best = grid.min_by(|a, b| cost(*a).total_cmp(&cost(*b)))?;
+        let mut reach = step;
+        for _ in 0..CLOSER {
+            let nearer = [best - reach, best, best + reach].map(|w| w.min(0.0));
+            best = nearer.into_iter().min_by(|a, b| cost(*a).total_cmp(&cost(*b)))?;
+            reach *= 0.7;
+        }
+        let row = self.refined(on_ray(best));
+        let weights = self.weigh(&row).0;
+        Some((row, weights))
+    }
+
+    /// The weights that fit a row best, and the squared errors in units of the bounds.
+    fn weigh(&self, row: &[f64]) -> (Vec<f64>, f64) {
+        let (mut weights, mut cost) = (Vec::with_capacity(self.units.len()), 0.0);
+        for h in 0..self.units.len() {
+            let w = weight_of(&self.without[h], &self.apart[h], row).clamp(0.0, 1.0);
+            for (d, v) in row.iter().enumerate() {
+                let off = w * (v - self.without[h][d]) - self.apart[h][d];
+                let off = off / self.bounds[h][d].max(f64::MIN_POSITIVE);
+                cost += off * off;
             }
-            let total: f64 = weights.iter().map(|w| w * w).sum();
+            weights.push(w);
+        }
+        (weights, cost)
+    }
+
+    /// Alternating least squares from a row, as long as it gets better.
+    fn refined(&self, row: Vec<f64>) -> Vec<f64> {
+        const STEPS: usize = 20;
+        let (mut best, mut least) = (row.clone(), self.weigh(&row).1);
+        let mut row = row;
+        for _ in 0..STEPS {
+            let weights = self.weigh(&row).0;
             for (d, x) in row.iter_mut().enumerate() {
-                let sum: f64 = (0..weights.len())
-                    .map(|h| weights[h] * (self.apart[h][d] + weights[h] * self.without[h][d]))
-                    .sum();
-                *x = sum / total;
+                let (mut sum, mut total) = (0.0, 0.0);
+                for (h, w) in weights.iter().enumerate() {
+                    let trust = 1.0 / self.bounds[h][d].max(f64::MIN_POSITIVE).powi(2);
+                    sum += trust * w * (self.apart[h][d] + w * self.without[h][d]);
+                    total += trust * w * w;
+                }
+                if total > 0.0 {
+                    *x = sum / total;
+                }
+            }
+            let cost = self.weigh(&row).1;
+            if cost < least {
+                (best, least) = (row.clone(), cost);
             }
         }
-        Some((row, weights))
+        best
     }
 }
 
@@ -204,30 +270,25 @@ fn weight_of(without: &[f64], apart: &[f64], row: &[f64]) -> f64 {
     if size > 0.0 { dot / size } else { 0.0 }
 }
 
-/// How a unit's output compares with one whose current row is `row` with weight `w`. A weight
-/// beyond 0 or 1 is none, unless the bound does not tell it from that.
-fn judge(
+/// A unit's output where its current row is `row` with weight `w`, and the bound of that; `None` where
+/// the other keys cannot be read.
+fn predicted(
     problem: &Problem<'_>,
     unit: usize,
     row: &[f64],
     w: f64,
     prediction: &mut Prediction,
-) -> Fit {
+) -> Option<(Vec<f64>, Vec<f64>)> {
     let mut recipe = Recipe::right(problem);
     recipe.keys.end = End::MinusOne;
-    let none = Fit { ratio: f64::INFINITY, mae: f64::INFINITY, finite: 0 };
-    if prediction.make(problem, &recipe, unit, problem.head_dim_v).is_err() {
-        return none;
-    }
-    let proper = w.clamp(0.0, 1.0);
-    let without = prediction.answer.out.clone();
+    prediction.make(problem, &recipe, unit, problem.head_dim_v).ok()?;
     let mut answer: Answer = prediction.answer.clone();
     let mut v = prediction.values().to_vec();
     v.extend_from_slice(row);
-    answer.probs.iter_mut().for_each(|p| *p *= 1.0 - proper);
-    answer.probs.push(proper);
+    answer.probs.iter_mut().for_each(|p| *p *= 1.0 - w);
+    answer.probs.push(w);
     // Its score follows from its weight; the errors of a missing key's are those of the largest.
-    let odds = (proper / (1.0 - proper)).clamp(1e-300, 1e300);
+    let odds = (w / (1.0 - w)).clamp(1e-300, 1e300);
     let score = if answer.lse.is_finite() { answer.lse + libm::log(odds) } else { 0.0 };
     answer.scores.push(score);
     let largest = answer.abs_scores.iter().copied().fold(score.abs(), f64::max);
@@ -247,10 +308,5 @@ fn judge(
     let head = Head { scores: from, v: &v, head_dim_v: problem.head_dim_v, sink };
     let mut limits = Bound::default();
     bound(&head, &answer, &problem.arithmetic, &mut limits);
-    let beyond = (w - proper).abs();
-    let mut off = row.iter().zip(&without).zip(&limits.out);
-    if off.any(|((v, o), bound)| beyond * (v - o).abs() > *bound) {
-        return none;
-    }
-    fit(&answer.out, &limits.out, problem.output(unit), problem.arithmetic.out)
+    Some((answer.out, limits.out))
 }

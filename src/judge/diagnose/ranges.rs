@@ -226,6 +226,12 @@ pub fn screen(problem: &Problem<'_>, unit: usize, scratch: &mut Prediction) -> S
     // Tails that reach before a window leave nothing.
     let nothing = screen.tails.fits.get(first).copied().unwrap_or(false);
     screen.tails.fits[..first].fill(nothing);
+    // A cut before the window, or at the end, cuts nothing.
+    let whole = screen.tails.fits[n];
+    for cuts in [&mut screen.sums, &mut screen.means] {
+        cuts.fits[..=first].fill(whole);
+        cuts.fits[n] = whole;
+    }
     let mut suffix = Running::new(None);
     for key in (first + 1..n).rev() {
         push(&mut suffix, key);

@@ -377,7 +377,7 @@ fn screened<'s>(screen: &'s Screen, change: &Change, keys: usize) -> Option<(&'s
         Change::End(End::Tile(tile), _) => Some((&screen.tails, keys - keys % tile)),
         Change::Combine(Combine::Split(how, Parts::Cut(cut))) => {
             let left = if *how == How::Sum { &screen.sums } else { &screen.means };
-            Some((left, *cut))
+            Some((left, (*cut).min(keys)))
         }
         _ => None,
     }
