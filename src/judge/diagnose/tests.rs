@@ -1,1 +1,121 @@
+use super::attend::attended;
+use super::catalogue::{FAULTS, Rank, find};
+use super::problem::Problem;
+use super::recipe::{End, HeadMap, Keys, Parts};
+use super::{Options, REFERENCE, Verdict, diagnose};
+use crate::data::golden::embedded;
+use crate::data::slice::KvSlice;
 
+/// The ids of the contract, but for the one that is about the reference and the right answer.
+const IDS: &str = "v_col k_col nhd_as_hnd hnd_as_nhd layer_slice v_prev_layer_mixed kv_swapped \
+    head_map_interleaved head_off_by_one stride_seq_len seq_len_minus_1 seq_len_plus_1 pos_shift \
+    sink_dropped capacity_as_seq stale_current window_w window_off_by_one dropped_tail missing_scale \
+    double_scale scale_by_d split_not_rescaled zero_padded_head_dim fp16_accumulate";
+
+#[test]
+fn every_id_of_the_contract_has_an_entry_with_a_meaning_and_advice() {
+    let ids: Vec<&str> = FAULTS.iter().map(|f| f.id).collect();
+    assert_eq!(ids.join(" "), IDS);
+    for fault in &FAULTS {
+        assert!(fault.meaning.len() > 15 && fault.advice.len() > 15, "{}", fault.id);
+        assert!(!fault.meaning.contains("  ") && !fault.advice.contains("  "), "{}", fault.id);
+    }
+    assert!(find(REFERENCE).is_none() && find("v_col").is_some_and(|f| f.rank == Rank::Plain));
+}
+
+#[test]
+fn the_keys_of_every_end_by_hand() {
+    let right =
+        Keys { end: End::Right, window_follows: false, window: 0, without_first: false, shift: 0 };
+    // Ten keys in a cache of sixteen rows.
+    let range = |keys: Keys| keys.range(10, 16);
+    assert_eq!(range(right), 0..10);
+    assert_eq!(range(Keys { window: 4, ..right }), 6..10);
+    assert_eq!(range(Keys { end: End::MinusOne, ..right }), 0..9);
+    assert_eq!(range(Keys { end: End::MinusOne, window: 4, ..right }), 6..9);
+    let follows = Keys { window_follows: true, window: 4, ..right };
+    assert_eq!(range(Keys { end: End::MinusOne, ..follows }), 5..9);
+    assert_eq!(range(Keys { end: End::PlusOne, ..right }), 0..11);
+    assert_eq!(range(Keys { end: End::Capacity, ..follows }), 12..16);
+    assert_eq!(range(Keys { end: End::Tile(4), ..right }), 0..8);
+    assert_eq!(range(Keys { end: End::Tile(11), ..right }), 0..0);
+    assert_eq!(range(Keys { shift: 1, ..right }), 1..11);
+    assert_eq!(range(Keys { without_first: true, ..right }), 1..10);
+    assert_eq!(range(Keys { without_first: true, window: 4, ..right }), 6..10);
+}
+
+#[test]
+fn the_head_maps_and_the_parts_by_hand() {
+    let of = |map: HeadMap| (0..6).map(|h| map.of(h, 2, 3)).collect::<Vec<_>>();
+    assert_eq!(of(HeadMap::Grouped), [0, 0, 1, 1, 2, 2]);
+    assert_eq!(of(HeadMap::Interleaved), [0, 1, 2, 0, 1, 2]);
+    assert_eq!(of(HeadMap::NextWrapped), [1, 1, 2, 2, 0, 0]);
+    assert_eq!(of(HeadMap::NextClamped), [0, 1, 1, 2, 2, 2]);
+    assert_eq!(Parts::Cut(5).lengths(&(2..9)), [3, 4]);
+    // What lies before or after the keys cuts nothing.
+    assert_eq!(Parts::Cut(2).lengths(&(2..9)), [7]);
+    assert_eq!(Parts::Cut(20).lengths(&(2..9)), [7]);
+    assert_eq!(Parts::Even(3).lengths(&(0..10)), [4, 4, 2]);
+    assert_eq!(Parts::Even(4).lengths(&(0..5)), [2, 2, 1]);
+}
+
+fn golden(name: &str) -> &'static KvSlice {
+    &embedded().iter().find(|(n, _)| n.contains(name)).expect("a golden slice").1
+}
+
+fn verdict(slice: &KvSlice) -> (Verdict, Option<String>) {
+    let d = diagnose(&Problem::of_slice(slice).unwrap(), Options::default());
+    (d.verdict, d.fault)
+}
+
+/// An output that was f16 before it was captured as f32 is right to f16's rounding, and no further.
+#[test]
+fn an_output_that_was_narrow_is_known_by_its_values() {
+    use crate::problem::DType;
+    let mut slice = golden("p4_sys_decode0_L00").clone();
+    let size = slice.out.len();
+    for i in 0..size {
+        let x = DType::F16.round(slice.out.get(i).unwrap());
+        slice.out.dtype.store(&mut slice.out.bytes, i, x);
+    }
+    assert_eq!(verdict(&slice), (Verdict::Clean, None));
+    // One value that f16 does not have: then it was f32, and wrong.
+    let x = slice.out.get(size - 1).unwrap();
+    slice.out.dtype.store(&mut slice.out.bytes, size - 1, x + 1e-6);
+    assert_eq!(verdict(&slice).0, Verdict::Unexplained);
+}
+
+/// Two faults at once are named as a pair, in the catalogue's order.
+#[test]
+fn a_pair_is_named() {
+    let slice = golden("LHND4");
+    let wrong = KvSlice { layer: 0, scale: 1.0, ..slice.clone() };
+    let slice = KvSlice { out: attended(&wrong).unwrap().out, ..slice.clone() };
+    let d = diagnose(&Problem::of_slice(&slice).unwrap(), Options::default());
+    assert_eq!(d.verdict, Verdict::Explained, "{}", d.note);
+    assert_eq!(d.fault.as_deref(), Some("layer_slice+missing_scale"));
+    assert_eq!(d.params["read"].to_string(), "0");
+    assert_eq!(d.advice().len(), 2);
+    let alone = diagnose(&Problem::of_slice(&slice).unwrap(), Options { pairs: false });
+    assert_eq!(alone.verdict, Verdict::Unexplained);
+}
+
+/// A fault of one head alone is explained, and the heads are told.
+#[test]
+fn the_heads_that_are_wrong_are_told() {
+    let slice = golden("p4_sys_decode0_L15");
+    let right = attended(slice).unwrap().out;
+    let fewer = KvSlice { seq_len: slice.seq_len - 1, probs: None, scores: None, ..slice.clone() };
+    let wrong = attended(&fewer).unwrap().out;
+    // The last head alone without its last key.
+    let row = slice.head_dim * 4;
+    let mut out = right;
+    let last = out.bytes.len() - row;
+    out.bytes[last..].copy_from_slice(&wrong.bytes[last..]);
+    let slice = KvSlice { out, ..slice.clone() };
+    let d = diagnose(&Problem::of_slice(&slice).unwrap(), Options::default());
+    assert_eq!((d.verdict, d.fault.as_deref()), (Verdict::Explained, Some("seq_len_minus_1")));
+    assert_eq!(d.params["heads"].to_string(), "8");
+    assert_eq!(d.wrong().map(|h| h.head).collect::<Vec<_>>(), [8]);
+    assert!(d.note.contains("1 of 9 outputs are wrong (head 8)"), "{}", d.note);
+}
