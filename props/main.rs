@@ -12,5 +12,6 @@ mod oracle;
 mod own_kernel;
 mod program;
 mod sensitivity;
+mod stage_bounds;
 mod support;
 mod trace;

@@ -4,6 +4,7 @@
 use crate::support::cases::{Head, count, draw, head, parallel, space};
 use crate::support::exact::{self, difference};
 use crate::support::honest::{Fault, ONLINE, WAYS, Way};
+use crate::support::ratios::{quantile, ratio};
 use attnbench::data::generate::generate;
 use attnbench::data::image::{Image, Poisons};
 use attnbench::data::inputs::Inputs;
@@ -147,20 +148,6 @@ fn honest_ratios(case: &Case, inputs: &Inputs) -> Vec<Ratios> {
         }
     }
     ratios
-}
-
-fn ratio(got: f64, want: f64, limit: f64) -> f32 {
-    match (got - want).abs() {
-        _ if got == want => 0.0,
-        error if error.is_finite() => (error / limit) as f32,
-        _ => f32::INFINITY,
-    }
-}
-
-/// The value that a share of all does not exceed.
-fn quantile(sorted: &[f32], share: f64) -> f32 {
-    let at = (share * sorted.len() as f64) as usize;
-    sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
 }
 
 /// How many times the usual number of cases it takes for each f32 kernel to have 10^6 elements.

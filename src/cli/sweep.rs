@@ -13,8 +13,8 @@ use attnbench::judge::space::{Filter, Space};
 use attnbench::judge::sweep::{Options, Report, Verdict, judge_one, sweep};
 use attnbench::judge::trial::{Trial, TrialError, arithmetic, fits_in_memory};
 use attnbench::kernel::Manifest;
-use attnbench::oracle::explain_element;
-use attnbench::problem::{Case, DTypes, Regime, Stage, UnknownRegime};
+use attnbench::oracle::{explain_element, explained};
+use attnbench::problem::{Case, DTypes, Pointer, Regime, UnknownRegime};
 use attnbench::report::json::{self, KernelResult, SavedFailure};
 use attnbench::report::table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -351,19 +351,18 @@ fn explain(
     captured: &[(Captured, Case)],
     (b, h, d): (usize, usize, usize),
 ) -> Result<Found> {
-    if !matches!(case.stage, Stage::Decode | Stage::Split | Stage::Merge) {
+    for (what, value, limit) in [("batch", b, case.batch()), ("head", h, case.num_heads)] {
+        in_extent(what, value, limit)?;
+    }
+    let Some((output, limit)) = explained(case, b) else {
         bail!(
-            "--explain-bound: stage `{}` is not explained yet; stages decode, split and merge are",
+            "--explain-bound: stage `{}` is not explained; stages scores, softmax, pv, decode, split \
+             and merge are",
             case.stage
         );
-    }
-    for (what, value, limit) in
-        [("batch", b, case.batch()), ("head", h, case.num_heads), ("element", d, case.head_dim_v)]
-    {
-        if value >= limit {
-            bail!("--explain-bound: {what} {value} of a case that has {limit}; count from 0");
-        }
-    }
+    };
+    let keys = matches!(output, Pointer::Scores | Pointer::Probs);
+    in_extent(if keys { "attended key" } else { "element" }, d, limit)?;
     fits_in_memory(case)?;
     let slices: Vec<Captured> = captured.iter().map(|(c, _)| c.clone()).collect();
     let inputs = generate(case, &slices)?;
@@ -371,12 +370,20 @@ fn explain(
         let promised = arithmetic(manifest, case);
         let (want, bound, terms) = explain_element(case, &inputs, &promised, (b, h, d));
         print(&format!(
-            "{}: error bound of out[{b}, {h}, {d}] in {case}\n{}\n",
+            "{}: error bound of {output}[{b}, {h}, {d}] in {case}\n{}\n",
             manifest.name,
             table::bound_terms(want, bound, &terms)
         ))?;
     }
     Ok(Found::Nothing)
+}
+
+/// Refuses a coordinate of `--explain-bound` that the case does not have.
+fn in_extent(what: &str, value: usize, limit: usize) -> Result<()> {
+    if value >= limit {
+        bail!("--explain-bound: {what} {value} of a case that has {limit}; count from 0");
+    }
+    Ok(())
 }
 
 fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {

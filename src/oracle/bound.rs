@@ -39,6 +39,12 @@
 //! weight it is `e` itself, which is more, as `l >= 1` (the largest weight is 1). So a narrowed P
 //! has `e |v|` with `e` half the type's least subnormal, whichever way it is stored, and a weight
 //! of the accumulator's type, which can underflow in both places, `(1 + 1 / l) eta |v|`.
+//!
+//! Flushing. Where subnormal numbers may count as zero, a result that underflows is off by as much as
+//! the least normal number, which is then `eta`; and a product of which a factor is subnormal may be
+//! lost whole, however large the other factor: `|x y|` is added for each such product of Q·K, and of
+//! P·V with P given. (A weight that is computed is at most 1, so a product with a subnormal value is
+//! below `eta`, which each product has; a subnormal weight is among the weights that underflow.)
 
 use super::attention::{Answer, Head, Scores};
 use crate::problem::DType;
@@ -101,6 +107,26 @@ impl Arithmetic {
     pub(crate) fn underflow(&self) -> f64 {
         if self.flushes { self.accumulate.min_normal() } else { self.accumulate.min_subnormal() }
     }
+
+    /// `|x|` where it may count as zero, otherwise 0.
+    pub(super) fn flushed_factor(&self, x: f64) -> f64 {
+        let size = x.abs();
+        if self.flushes && size < self.accumulate.min_normal() { size } else { 0.0 }
+    }
+
+    /// What is lost of a product where a factor of it may count as zero.
+    pub(super) fn flushed_product(&self, x: f64, y: f64) -> f64 {
+        let lost = |x: f64| self.flushed_factor(x) > 0.0;
+        if lost(x) || lost(y) { (x * y).abs() } else { 0.0 }
+    }
+
+    /// What is lost of a sum of products.
+    pub(super) fn flushed<T: Copy + Into<f64>>(&self, x: &[T], y: &[T]) -> f64 {
+        if !self.flushes {
+            return 0.0;
+        }
+        x.iter().zip(y).map(|(x, y)| self.flushed_product((*x).into(), (*y).into())).sum()
+    }
 }
 
 /// The roundoff of storing in a type, where that is narrower than what is computed in; otherwise 0.
@@ -118,6 +144,67 @@ pub struct Term {
     pub value: f64,
 }
 
+/// What rounds, in the order of the formula.
+#[derive(Clone, Copy)]
+enum Cause {
+    Scores,
+    SecondOrder,
+    Exp,
+    Mass,
+    Narrowed,
+    Products,
+    Division,
+    Output,
+    Underflow,
+}
+
+/// The names of the causes, for whoever asks what a bound is made of.
+const CAUSES: [&str; 9] = [
+    "Q·K: sums of head_dim products, and the scale",
+    "Q·K: second order (expm1(E) - E)",
+    "exp: the function and its argument",
+    "softmax: sum of the weights",
+    "P narrowed before it multiplies V",
+    "P·V: sum over the keys",
+    "rescale and division",
+    "output rounded to its type",
+    "underflow",
+];
+
+/// A bound by its causes. Every bound of attention is a sum of these, and the bound that is used is
+/// their total: what is explained is what is judged by.
+#[derive(Clone, Copy, Default)]
+struct Causes([f64; CAUSES.len()]);
+
+impl Causes {
+    fn of<const N: usize>(parts: [(Cause, f64); N]) -> Causes {
+        let mut causes = Causes::default();
+        for (cause, value) in parts {
+            causes.0[cause as usize] += value;
+        }
+        causes
+    }
+
+    /// With another's, each times a factor.
+    fn and(mut self, other: Causes, factor: f64) -> Causes {
+        self.0.iter_mut().zip(other.0).for_each(|(a, b)| *a += b * factor);
+        self
+    }
+
+    fn total(&self) -> f64 {
+        self.0.iter().sum()
+    }
+
+    /// The causes that have a part, largest first.
+    fn terms(&self) -> Vec<Term> {
+        let mut terms: Vec<Term> =
+            CAUSES.iter().zip(self.0).map(|(name, value)| Term { name, value }).collect();
+        terms.retain(|term| term.value > 0.0);
+        terms.sort_by(|a, b| b.value.total_cmp(&a.value));
+        terms
+    }
+}
+
 /// The bound of one head.
 #[derive(Debug, Clone, Default)]
 pub struct Bound {
@@ -131,20 +218,30 @@ pub struct Bound {
 
 /// The quantities that all elements of a head share.
 struct Shared {
-    /// `ds`, `[keys]` lazily: `ds_n = ds_rel * abs_scores_n + tanh_rel * |s_n| + ds_min`.
+    /// `ds_n = ds_rel * abs_scores_n + tanh_rel * |s_n| + ds_min + lost_n`.
     ds_rel: f64,
     tanh_rel: f64,
     ds_min: f64,
+    /// What flushed factors take from a score, `[keys]`; nothing where none are.
+    lost: Vec<f64>,
     /// `sum_j p_j ds_j`.
     ds_mean: f64,
+    /// What underflows of a weight, before and after the division by `l`.
+    weight_eta: f64,
+    mix: Mix,
+}
+
+/// What the product of weights and V does, whoever made the weights.
+#[derive(Clone, Copy)]
+struct Mix {
+    a: Arithmetic,
+    keys: usize,
+    u: f64,
     /// `g(|A|)`.
     g: f64,
-    u: f64,
     /// Absolute error of one operation that underflows.
     eta: f64,
-    /// What underflows of a weight, before and after the division by `l`; times `|v|`.
-    weight_eta: f64,
-    /// What underflows of a weight where P is held in f16 (or fp8); times `|v|`.
+    /// What underflows of a weight where P is held in f16 (or fp8).
     probs_eta: f64,
 }
 
@@ -181,22 +278,64 @@ fn many(count: usize, of: usize) -> bool {
     count * 8 > of && count > 3
 }
 
+impl Mix {
+    fn new(a: &Arithmetic, keys: usize, terms: usize, leaning: bool) -> Self {
+        let u = a.u();
+        let probs_eta = if a.u_probs() > 0.0 { a.probs.min_subnormal() / 2.0 } else { 0.0 };
+        Mix { a: *a, keys, u, g: growth(terms, u, leaning), eta: a.underflow(), probs_eta }
+    }
+
+    /// Where the weights are an input.
+    fn given<T: Copy + PartialEq + Into<f64>>(
+        v: &[T],
+        head_dim_v: usize,
+        answer: &Answer,
+        a: &Arithmetic,
+    ) -> Self {
+        let keys = answer.probs.len();
+        Mix::new(a, keys, keys, repeats(&answer.probs) || rows_repeat(v, head_dim_v))
+    }
+
+    /// `(u_probs + g(|A|) + u) p_n`: of a key's product with V, by `|v_nd|`.
+    fn of_product(&self, p: f64) -> Causes {
+        Causes::of([
+            (Cause::Narrowed, self.a.u_probs() * p.abs() + self.probs_eta),
+            (Cause::Products, (self.g + self.u) * p.abs()),
+        ])
+    }
+
+    /// `2u |x|`: of the division by l, and of a rescale or a product with a rounded reciprocal.
+    fn of_division(&self, x: f64) -> Causes {
+        Causes::of([(Cause::Division, 2.0 * self.u * x.abs())])
+    }
+
+    /// `u_out |o_d|`, and what underflows: each product, and the result in both types.
+    fn of_output(&self, o: f64) -> Causes {
+        let below = self.eta * (self.keys as f64 + 2.0) + self.a.out.min_subnormal() / 2.0;
+        Causes::of([(Cause::Output, self.a.u_out() * o.abs()), (Cause::Underflow, below)])
+    }
+}
+
 impl Shared {
-    fn new<T: Copy + PartialEq>(head: &Head<'_, T>, answer: &Answer, a: &Arithmetic) -> Self {
+    fn new<T: Copy + PartialEq + Into<f64>>(
+        head: &Head<'_, T>,
+        answer: &Answer,
+        a: &Arithmetic,
+    ) -> Self {
         Shared::of(&head.scores, head.sink.is_some(), is_leaning(head, answer), answer, a)
     }
 
     /// The quantities where V has no part in it.
-    fn of<T>(
+    fn of<T: Copy + Into<f64>>(
         scores: &Scores<'_, T>,
         has_sink: bool,
         leaning: bool,
         answer: &Answer,
         a: &Arithmetic,
     ) -> Self {
-        let u = a.u();
-        let terms = answer.scores.len() + usize::from(has_sink);
-        let eta = a.underflow();
+        let keys = answer.scores.len();
+        let mix = Mix::new(a, keys, keys + usize::from(has_sink), leaning);
+        let (u, eta) = (mix.u, mix.eta);
         let inv_l = if answer.denominator > 0.0 { 1.0 / answer.denominator } else { 0.0 };
         let (ds_rel, tanh_rel, ds_min) = match scores {
             // Given scores are exact, but a kernel that keeps units of log 2 converts them: u |s_n|.
@@ -207,67 +346,106 @@ impl Shared {
                 (q.len() as f64 * scale.abs() + 1.0) * eta,
             ),
         };
-        let mut shared = Shared {
-            ds_rel,
-            tanh_rel,
-            ds_min,
-            ds_mean: 0.0,
-            g: growth(terms, u, leaning),
-            u,
-            eta,
-            weight_eta: (1.0 + inv_l) * eta,
-            probs_eta: if a.u_probs() > 0.0 { a.probs.min_subnormal() / 2.0 } else { 0.0 },
+        let lost = match scores {
+            Scores::Dot { q, k, scale, .. } if a.flushes => {
+                k.chunks_exact(q.len()).map(|k| scale.abs() * a.flushed(q, k)).collect()
+            }
+            _ => Vec::new(),
         };
-        shared.ds_mean =
-            (0..answer.probs.len()).map(|n| answer.probs[n] * shared.ds(answer, n)).sum();
+        let weight_eta = (1.0 + inv_l) * eta;
+        let mut shared = Shared { ds_rel, tanh_rel, ds_min, lost, ds_mean: 0.0, weight_eta, mix };
+        let probs = answer.probs.iter().enumerate();
+        shared.ds_mean = probs.map(|(n, p)| p * shared.ds(answer, n)).sum();
         shared
+    }
+
+    /// The quantities of weights alone.
+    fn of_softmax(has_sink: bool, answer: &Answer, a: &Arithmetic) -> Self {
+        let given = Scores::<f64>::Given(&[]);
+        Shared::of(&given, has_sink, repeats(&answer.scores), answer, a)
     }
 
     fn ds(&self, answer: &Answer, n: usize) -> f64 {
         // why: a given score may be -inf, and 0 times infinity is no error.
         let s = answer.scores[n];
         let bent = if s.is_finite() { self.tanh_rel * s.abs() } else { 0.0 };
-        self.ds_rel * answer.abs_scores[n] + bent + self.ds_min
+        let lost = self.lost.get(n).copied().unwrap_or(0.0);
+        self.ds_rel * answer.abs_scores[n] + bent + self.ds_min + lost
     }
 
-    /// `E_n`: what the errors of all scores do to the logarithm of weight n.
-    fn log_weight_error(&self, answer: &Answer, n: usize) -> f64 {
-        self.ds(answer, n) + self.ds_mean
-    }
-
-    fn exp_error(&self, answer: &Answer, n: usize, a: &Arithmetic) -> f64 {
+    /// `(2 exp_ulp + exp_arg_ulp |s_n - m|) u`.
+    fn exp_error(&self, answer: &Answer, n: usize) -> f64 {
+        let Mix { a, u, .. } = &self.mix;
         let distance = (answer.scores[n] - answer.max).abs();
         // A weight of 0 has no error of its own, however far its score is (also at -inf).
-        if answer.probs[n] == 0.0 {
-            0.0
+        if answer.probs[n] == 0.0 { 0.0 } else { (2.0 * a.exp_ulp + a.exp_arg_ulp * distance) * u }
+    }
+
+    /// `p_n (expm1(E_n) + g(|A|) + ...)` and what underflows: `dp_n`, as the softmax leaves a weight
+    /// but for the division. `E_n` is what the errors of all scores do to its logarithm.
+    fn of_weight(&self, answer: &Answer, n: usize) -> Causes {
+        let (p, e) = (answer.probs[n], self.ds(answer, n) + self.ds_mean);
+        let second = if p > 0.0 {
+            p * (libm::expm1(e) - e)
         } else {
-            (2.0 * a.exp_ulp + a.exp_arg_ulp * distance) * self.u
-        }
+            // why: below f64's range p is 0, and 0 times an infinite expm1(E) is no bound.
+            libm::exp(answer.scores[n] - answer.lse + e)
+        };
+        Causes::of([
+            (Cause::Scores, p * e),
+            // why: the largest number, times a v that is 0, is still 0.
+            (Cause::SecondOrder, second.min(f64::MAX)),
+            (Cause::Exp, p * self.exp_error(answer, n)),
+            (Cause::Mass, p * self.mix.g),
+            (Cause::Underflow, self.weight_eta),
+        ])
+    }
+
+    /// Of key n in the output, by `|v_nd|`.
+    fn of_key(&self, answer: &Answer, n: usize) -> Causes {
+        self.of_weight(answer, n).and(self.mix.of_product(answer.probs[n]), 1.0)
+    }
+
+    /// Of the output, beside its keys.
+    fn of_output(&self, o: f64) -> Causes {
+        self.mix.of_output(o).and(self.mix.of_division(o), 1.0)
+    }
+
+    /// A weight that is stored in f32.
+    fn of_stored_weight(&self, answer: &Answer, n: usize) -> Causes {
+        let stored = Causes::of([(Cause::Underflow, DType::F32.min_subnormal())]);
+        let division = self.mix.of_division(answer.probs[n]);
+        self.of_weight(answer, n).and(division, 1.0).and(stored, 1.0)
+    }
+
+    /// A score that is stored in f32.
+    fn of_stored_score(&self, answer: &Answer, n: usize) -> Causes {
+        let u_scores = narrower(DType::F32, self.mix.a.accumulate);
+        Causes::of([
+            (Cause::Scores, self.ds(answer, n)),
+            (Cause::Output, u_scores * answer.scores[n].abs()),
+            (Cause::Underflow, DType::F32.min_subnormal()),
+        ])
     }
 
     /// `dlse`.
-    fn lse(&self, answer: &Answer, has_sink: bool, a: &Arithmetic) -> f64 {
-        let (keys, u) = (answer.scores.len(), self.u);
+    fn lse(&self, answer: &Answer, has_sink: bool) -> f64 {
+        let Mix { a, keys, u, g, eta, .. } = self.mix;
         if keys == 0 && !has_sink {
             return 0.0;
         }
-        let farthest = (0..keys).map(|n| self.exp_error(answer, n, a)).fold(0.0, f64::max);
+        let farthest = (0..keys).map(|n| self.exp_error(answer, n)).fold(0.0, f64::max);
         let log_l =
             if answer.denominator > 0.0 { libm::log(answer.denominator).abs() } else { 0.0 };
         self.ds_mean
-            + self.g
+            + g
             + farthest
             + u * (answer.max.abs() + 2.0 * log_l.max(1.0))
             // why: the units of log 2 that the scores are kept in.
             + (a.exp_arg_ulp - 1.0).max(0.0) * u * (answer.max.abs() + answer.lse.abs())
             // lse is stored in f32 whatever the output's type.
             + narrower(DType::F32, a.accumulate) * answer.lse.abs()
-            + self.eta * 2.0
-    }
-
-    /// What underflows: each weight (per `|v|`), each product, and the result in both types.
-    fn underflow(&self, sum_abs_v: f64, keys: usize, a: &Arithmetic) -> f64 {
-        self.weight_eta * sum_abs_v + self.eta * (keys as f64 + 2.0) + a.out.min_subnormal() / 2.0
+            + eta * 2.0
     }
 }
 
@@ -278,18 +456,9 @@ pub fn bound<T: Copy + PartialEq + Into<f64>>(
     arithmetic: &Arithmetic,
     bound: &mut Bound,
 ) {
-    let a = arithmetic;
-    let shared = Shared::new(head, answer, a);
-    let keys = answer.scores.len();
-    let Shared { u, g, .. } = shared;
+    let shared = Shared::new(head, answer, arithmetic);
     bound.factors.clear();
-    bound.factors.extend((0..keys).map(|n| {
-        let dp = libm::expm1(shared.log_weight_error(answer, n))
-            + g
-            + shared.exp_error(answer, n, a)
-            + a.u_probs();
-        answer.probs[n] * (dp + g + u) + shared.probs_eta + shared.weight_eta
-    }));
+    bound.factors.extend((0..shared.mix.keys).map(|n| shared.of_key(answer, n).total()));
     bound.out.clear();
     bound.out.resize(head.head_dim_v, 0.0);
     for (factor, row) in bound.factors.iter().zip(head.v.chunks_exact(head.head_dim_v)) {
@@ -298,37 +467,29 @@ pub fn bound<T: Copy + PartialEq + Into<f64>>(
         }
     }
     for (b, o) in bound.out.iter_mut().zip(&answer.out) {
-        *b += (2.0 * u + a.u_out()) * o.abs() + shared.underflow(0.0, keys, a);
+        *b += shared.of_output(*o).total();
     }
-    bound.lse = shared.lse(answer, head.sink.is_some(), a);
+    bound.lse = shared.lse(answer, head.sink.is_some());
 }
 
 /// The bound of scores alone, `[keys]`: `ds`, with the rounding to f32 in which they are stored.
-pub fn bound_scores<T>(from: &Scores<'_, T>, answer: &Answer, a: &Arithmetic, ds: &mut Vec<f64>) {
+pub fn bound_scores<T: Copy + Into<f64>>(
+    from: &Scores<'_, T>,
+    answer: &Answer,
+    a: &Arithmetic,
+    ds: &mut Vec<f64>,
+) {
     let shared = Shared::of(from, false, false, answer, a);
-    let u_scores = narrower(DType::F32, a.accumulate);
     ds.clear();
-    ds.extend(
-        answer
-            .scores
-            .iter()
-            .enumerate()
-            .map(|(n, s)| shared.ds(answer, n) + u_scores * s.abs() + DType::F32.min_subnormal()),
-    );
+    ds.extend((0..answer.scores.len()).map(|n| shared.of_stored_score(answer, n).total()));
 }
 
 /// The bound of weights alone, `[keys]`, and of their log-sum-exp.
 pub fn bound_softmax(has_sink: bool, answer: &Answer, a: &Arithmetic, dp: &mut Vec<f64>) -> f64 {
-    let given = Scores::<f64>::Given(&[]);
-    let shared = Shared::of(&given, has_sink, repeats(&answer.scores), answer, a);
+    let shared = Shared::of_softmax(has_sink, answer, a);
     dp.clear();
-    dp.extend(answer.probs.iter().enumerate().map(|(n, p)| {
-        let scores = libm::expm1(shared.log_weight_error(answer, n));
-        p * (scores + shared.g + shared.exp_error(answer, n, a) + 2.0 * shared.u)
-            + shared.weight_eta
-            + DType::F32.min_subnormal()
-    }));
-    shared.lse(answer, has_sink, a)
+    dp.extend((0..answer.probs.len()).map(|n| shared.of_stored_weight(answer, n).total()));
+    shared.lse(answer, has_sink)
 }
 
 /// The bound of P·V with P given, `[head_dim_v]`.
@@ -339,20 +500,18 @@ pub fn bound_pv<T: Copy + PartialEq + Into<f64>>(
     a: &Arithmetic,
     out: &mut Vec<f64>,
 ) {
-    let keys = answer.probs.len();
-    let (u, eta) = (a.u(), a.underflow());
-    let leaning = repeats(&answer.probs) || rows_repeat(v, head_dim_v);
-    let factor = growth(keys, u, leaning) + u + a.u_probs();
-    let narrowed = if a.u_probs() > 0.0 { a.probs.min_subnormal() / 2.0 } else { 0.0 };
+    let mix = Mix::given(v, head_dim_v, answer, a);
     out.clear();
     out.resize(head_dim_v, 0.0);
     for (p, row) in answer.probs.iter().zip(v.chunks_exact(head_dim_v)) {
+        let factor = mix.of_product(*p).total();
         for (b, v) in out.iter_mut().zip(row) {
-            *b += (factor * p.abs() + narrowed) * (*v).into().abs();
+            let v: f64 = (*v).into();
+            *b += factor * v.abs() + a.flushed_product(*p, v);
         }
     }
     for (b, o) in out.iter_mut().zip(&answer.out) {
-        *b += a.u_out() * o.abs() + eta * (keys as f64 + 2.0) + a.out.min_subnormal() / 2.0;
+        *b += mix.of_output(*o).total();
     }
 }
 
@@ -363,36 +522,45 @@ pub fn explain<T: Copy + PartialEq + Into<f64>>(
     arithmetic: &Arithmetic,
     d: usize,
 ) -> Vec<Term> {
-    let a = arithmetic;
-    let shared = Shared::new(head, answer, a);
-    let Shared { u, g, .. } = shared;
-    let v = |n: usize| head.v[n * head.head_dim_v + d].into().abs();
-    let keys = answer.scores.len();
-    let weighted = |f: &dyn Fn(usize) -> f64| -> f64 {
-        (0..keys).map(|n| answer.probs[n] * f(n) * v(n)).sum()
-    };
-    let sum_abs_v: f64 = (0..keys).map(v).sum();
-    let first_order = weighted(&|n| shared.log_weight_error(answer, n));
-    let term = |name, value| Term { name, value };
-    let mut terms = vec![
-        term("Q·K: sums of head_dim products, and the scale", first_order),
-        term(
-            "Q·K: second order (expm1(E) - E)",
-            weighted(&|n| libm::expm1(shared.log_weight_error(answer, n))) - first_order,
-        ),
-        term("exp: the function and its argument", weighted(&|n| shared.exp_error(answer, n, a))),
-        term("softmax: sum of the weights", weighted(&|_| g)),
-        term(
-            "P narrowed before it multiplies V",
-            weighted(&|_| a.u_probs()) + shared.probs_eta * sum_abs_v,
-        ),
-        term("P·V: sum over the keys", weighted(&|_| g + u)),
-        term("rescale and division", 2.0 * u * answer.out[d].abs()),
-        term("output rounded to its type", a.u_out() * answer.out[d].abs()),
-        term("underflow", shared.underflow(sum_abs_v, keys, a)),
-    ];
-    terms.sort_by(|a, b| b.value.total_cmp(&a.value));
-    terms
+    let shared = Shared::new(head, answer, arithmetic);
+    let v = head.v[d..].iter().step_by(head.head_dim_v).enumerate();
+    let keys = v.fold(Causes::default(), |sum, (n, v)| {
+        sum.and(shared.of_key(answer, n), (*v).into().abs())
+    });
+    keys.and(shared.of_output(answer.out[d]), 1.0).terms()
+}
+
+/// As [`explain`], of the score of key `n` alone: what [`bound_scores`] is made of.
+pub fn explain_scores<T: Copy + Into<f64>>(
+    from: &Scores<'_, T>,
+    answer: &Answer,
+    a: &Arithmetic,
+    n: usize,
+) -> Vec<Term> {
+    Shared::of(from, false, false, answer, a).of_stored_score(answer, n).terms()
+}
+
+/// As [`explain`], of the weight of key `n` alone: what [`bound_softmax`] is made of.
+pub fn explain_softmax(has_sink: bool, answer: &Answer, a: &Arithmetic, n: usize) -> Vec<Term> {
+    Shared::of_softmax(has_sink, answer, a).of_stored_weight(answer, n).terms()
+}
+
+/// As [`explain`], of P·V with P given: what [`bound_pv`] is made of.
+pub fn explain_pv<T: Copy + PartialEq + Into<f64>>(
+    v: &[T],
+    head_dim_v: usize,
+    answer: &Answer,
+    a: &Arithmetic,
+    d: usize,
+) -> Vec<Term> {
+    let mix = Mix::given(v, head_dim_v, answer, a);
+    let column = answer.probs.iter().zip(v[d..].iter().step_by(head_dim_v));
+    let keys = column.fold(Causes::default(), |sum, (p, v)| {
+        let v: f64 = (*v).into();
+        let lost = Causes::of([(Cause::Underflow, a.flushed_product(*p, v))]);
+        sum.and(mix.of_product(*p), v.abs()).and(lost, 1.0)
+    });
+    keys.and(mix.of_output(answer.out[d]), 1.0).terms()
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 
 use super::attention::{Answer, Head, Scores, attend, mix, scores, softmax};
 use super::bound::{
-    Arithmetic, Bound, Term, bound, bound_pv, bound_scores, bound_softmax, explain,
+    Arithmetic, Bound, Term, bound, bound_pv, bound_scores, bound_softmax, explain, explain_pv,
+    explain_scores, explain_softmax,
 };
 use super::linear::{norm, project};
 use super::rope::rotate;
@@ -146,8 +147,7 @@ impl Expected {
 fn expect_attention(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
     let (mut answer, mut limits) = (Answer::default(), Bound::default());
     let (mut out, mut lse, mut gate) = (Right::default(), Right::default(), Gate::default());
-    // The parts of a split are f32, and it is their sum that is judged.
-    let a = &Arithmetic { out: if case.stage == Stage::Split { DType::F32 } else { a.out }, ..*a };
+    let a = &of_parts(case, a);
     for s in 0..case.batch() {
         for h in 0..case.num_heads {
             for t in 0..case.queries(s) {
@@ -169,6 +169,35 @@ fn expect_attention(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
         outputs.push((Pointer::Lse, lse));
     }
     Expected { outputs, probes: gate.probes() }
+}
+
+/// The parts of a split are f32, and it is their sum that is judged.
+fn of_parts(case: &Case, a: &Arithmetic) -> Arithmetic {
+    Arithmetic { out: if case.stage == Stage::Split { DType::F32 } else { a.out }, ..*a }
+}
+
+/// The weights of a head's given scores.
+fn weigh(case: &Case, inputs: &Inputs, s: usize, h: usize, answer: &mut Answer) {
+    let given = inputs.of(Pointer::Scores).rows(s, h, case.attended(s));
+    scores(&Scores::Given(given), answer);
+    softmax(inputs.sink(h), answer);
+}
+
+/// P·V of a head's given weights; the weights and the rows of V.
+fn mix_given<'a>(
+    case: &Case,
+    inputs: &'a Inputs,
+    s: usize,
+    h: usize,
+    answer: &mut Answer,
+) -> (&'a [f32], &'a [f32]) {
+    let keys = case.attended(s);
+    let given = inputs.of(Pointer::Probs).rows(s, h, keys.clone());
+    let v = inputs.v().rows(s, h / case.group(), keys);
+    answer.probs.clear();
+    answer.probs.extend(given.iter().map(|p| f64::from(*p)));
+    mix(v, case.head_dim_v, answer);
+    (given, v)
 }
 
 fn expect_scores(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
@@ -200,9 +229,7 @@ fn expect_softmax(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
     let (mut zeros, mut uniform) = (Probe::default(), Probe::default());
     for s in 0..case.batch() {
         for h in 0..case.num_heads {
-            let given = inputs.of(Pointer::Scores).rows(s, h, case.attended(s));
-            scores(&Scores::Given(given), &mut answer);
-            softmax(inputs.sink(h), &mut answer);
+            weigh(case, inputs, s, h, &mut answer);
             let dlse = bound_softmax(inputs.sink(h).is_some(), &answer, a, &mut dp);
             zeros.see(std::iter::repeat(0.0), &answer.probs, &dp);
             let mean = answer.probs.iter().sum::<f64>() / answer.probs.len().max(1) as f64;
@@ -225,12 +252,7 @@ fn expect_pv(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
     let (mut out, mut gate) = (Right::default(), Gate::default());
     for s in 0..case.batch() {
         for h in 0..case.num_heads {
-            let keys = case.attended(s);
-            let given = inputs.of(Pointer::Probs).rows(s, h, keys.clone());
-            let v = inputs.v().rows(s, h / case.group(), keys);
-            answer.probs.clear();
-            answer.probs.extend(given.iter().map(|p| f64::from(*p)));
-            mix(v, case.head_dim_v, &mut answer);
+            let (given, v) = mix_given(case, inputs, s, h, &mut answer);
             bound_pv(v, case.head_dim_v, &answer, a, &mut limits);
             let scores = Scores::Given(given);
             let head = Head { scores, v, head_dim_v: case.head_dim_v, sink: None };
@@ -413,21 +435,57 @@ impl Gate {
     }
 }
 
-/// The terms of the bound at element (s, h, d) of a case; with the answer's value and the bound.
+/// The output that [`explain_element`] can tell of, and how many elements a head of sequence `s` has
+/// there: attended keys in stages `scores` and `softmax`. `None` in stages that it does not explain.
+pub fn explained(case: &Case, s: usize) -> Option<(Pointer, usize)> {
+    match case.stage {
+        Stage::Scores => Some((Pointer::Scores, case.attended(s).len())),
+        Stage::Softmax => Some((Pointer::Probs, case.attended(s).len())),
+        Stage::Pv | Stage::Decode | Stage::Split | Stage::Merge => {
+            Some((Pointer::Out, case.head_dim_v))
+        }
+        Stage::Prefill | Stage::Append | Stage::HeadCombine | Stage::Norm => None,
+    }
+}
+
+/// The terms of the bound at element `i` of head `h` of sequence `s`; with the answer's value and the
+/// bound. In stages `scores` and `softmax` the element is an attended key, counted from the first.
 ///
 /// # Panics
-/// In stages that have no P·V of scores.
+/// In stages of which [`explained`] says nothing, and beyond the extent that it gives.
 pub fn explain_element(
     case: &Case,
     inputs: &Inputs,
-    arithmetic: &Arithmetic,
-    (s, h, d): (usize, usize, usize),
+    a: &Arithmetic,
+    (s, h, i): (usize, usize, usize),
 ) -> (f64, f64, Vec<Term>) {
-    let head = head_of(case, inputs, s, h, 0);
-    let (mut answer, mut limits) = (Answer::default(), Bound::default());
-    attend(&head, &mut answer);
-    bound(&head, &answer, arithmetic, &mut limits);
-    (answer.out[d], limits.out[d], explain(&head, &answer, arithmetic, d))
+    let (mut answer, mut limits) = (Answer::default(), Vec::new());
+    match case.stage {
+        Stage::Scores => {
+            let from = dot_of(case, inputs, s, h, 0);
+            scores(&from, &mut answer);
+            bound_scores(&from, &answer, a, &mut limits);
+            (answer.scores[i], limits[i], explain_scores(&from, &answer, a, i))
+        }
+        Stage::Softmax => {
+            let sink = inputs.sink(h);
+            weigh(case, inputs, s, h, &mut answer);
+            bound_softmax(sink.is_some(), &answer, a, &mut limits);
+            (answer.probs[i], limits[i], explain_softmax(sink.is_some(), &answer, a, i))
+        }
+        Stage::Pv => {
+            let (_, v) = mix_given(case, inputs, s, h, &mut answer);
+            bound_pv(v, case.head_dim_v, &answer, a, &mut limits);
+            (answer.out[i], limits[i], explain_pv(v, case.head_dim_v, &answer, a, i))
+        }
+        _ => {
+            let a = &of_parts(case, a);
+            let (head, mut limits) = (head_of(case, inputs, s, h, 0), Bound::default());
+            attend(&head, &mut answer);
+            bound(&head, &answer, a, &mut limits);
+            (answer.out[i], limits.out[i], explain(&head, &answer, a, i))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -462,6 +520,42 @@ mod tests {
         q.data.values.iter_mut().for_each(|q| *q *= 1e-6);
         let e = Expected::new(&case, &inputs, &Arithmetic::single(DType::BF16));
         assert_eq!(e.vacuous(), Some("the mean of V"));
+    }
+
+    /// What is explained of an element is what it is judged by.
+    #[test]
+    fn the_explained_terms_add_up_to_the_bound_of_every_stage() {
+        for stage in ["decode", "split", "merge", "scores", "softmax", "pv"] {
+            let keys = if stage == "merge" { "1" } else { "[9,3]" };
+            let id = format!("stage={stage},b=2,hq=4,hkv=2,d=6,n={keys},p.splits=5,seed=9");
+            let case: Case = id.parse().unwrap();
+            let inputs = generate(&case, &[]).unwrap();
+            for a in [
+                Arithmetic::single(DType::F16),
+                Arithmetic {
+                    probs: DType::F16,
+                    exp_arg_ulp: 3.0,
+                    flushes: true,
+                    ..Arithmetic::single(DType::F32)
+                },
+            ] {
+                let expected = Expected::new(&case, &inputs, &a);
+                let right = &expected.outputs[0].1;
+                let mut at = 0;
+                for s in 0..2 {
+                    for (h, i) in (0..4)
+                        .flat_map(|h| (0..explained(&case, s).unwrap().1).map(move |i| (h, i)))
+                    {
+                        let (want, bound, terms) = explain_element(&case, &inputs, &a, (s, h, i));
+                        assert_eq!((want, bound), (right.want[at], right.bound[at]), "{id}");
+                        let sum: f64 = terms.iter().map(|t| t.value).sum();
+                        assert!((sum / bound - 1.0).abs() < 1e-12, "{id}: {sum:e} {bound:e}");
+                        at += 1;
+                    }
+                }
+                assert_eq!(at, right.want.len(), "{id}");
+            }
+        }
     }
 
     /// Every stage: as many values as elements are judged, and ordinary data are not vacuous.

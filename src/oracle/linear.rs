@@ -13,6 +13,12 @@
 //! that passes through the square root; root and reciprocal err by 4u, two products by 2u:
 //! `do_i <= |o_i| ((u + u_r) + (g(hidden) + 2u) / 2 + (u + u_r) + u_r + 6u + u_out)`, the last `u_r` for
 //! kernels that round the normalised vector to the residual's type before they weigh it.
+//!
+//! Underflow, `eta` for an operation. Of the mean of squares: each square and the division, so
+//! `2 eta / (mean + eps)` in relative terms, half of it through the root. Of r: the sum, its store,
+//! and whichever of the two that are added is subnormal where those count as zero; all of it is
+//! normalised and weighed. Of the products and of the store: once each, the first one weighed, and the
+//! whole of `o_i` where the weight itself is subnormal and counts as zero.
 
 use super::bound::{Arithmetic, growth, narrower, repeats};
 use crate::problem::DType;
@@ -28,6 +34,7 @@ pub fn project(x: &[f32], w: &[f32], a: &Arithmetic, terms: &mut Vec<f64>) -> (f
     let bound = (growth(n, u, repeats(terms)) + u) * size
         + narrower(a.out, a.accumulate) * sum.abs()
         + a.underflow() * (n as f64 + 2.0)
+        + a.flushed(x, w)
         + a.out.min_subnormal() / 2.0;
     (sum, bound)
 }
@@ -63,20 +70,27 @@ pub fn norm(
     let g = growth(r.len(), u, repeats(&squares));
     // The normalised vector may be rounded to the residual's type before it is weighted.
     let again = narrower(stored, a.accumulate);
-    let relative = dr + (g + 2.0 * u) / 2.0 + dr + again + 6.0 * u + narrower(a.out, a.accumulate);
+    let below = 2.0 * a.underflow() / (mean + eps) / 2.0;
+    let relative =
+        dr + (g + 2.0 * u) / 2.0 + below + dr + again + 6.0 * u + narrower(a.out, a.accumulate);
     // What underflows: a product (times what it is multiplied by), r as stored, o as stored.
-    let tiny = a.underflow() + stored.min_subnormal() / 2.0;
+    let store = stored.min_subnormal() / 2.0;
+    let lost = |x: &f32| a.flushed_factor(f64::from(*x));
+    let r_below: Vec<f64> =
+        residual.iter().zip(x).map(|(r, x)| lost(r) + lost(x) + a.underflow() + store).collect();
     let out: Vec<f64> = r.iter().zip(weight).map(|(r, w)| r * inverse * f64::from(*w)).collect();
-    let below = |w: &f32| {
-        tiny * (inverse * f64::from(*w).abs() + f64::from(*w).abs() + 1.0)
+    let out_bound = out.iter().zip(weight).zip(&r_below).map(|((o, w), r_below)| {
+        let size = f64::from(*w).abs();
+        let weightless = if lost(w) > 0.0 { o.abs() } else { 0.0 };
+        relative * o.abs()
+            + (r_below * inverse + a.underflow() + store) * size
+            + weightless
+            + a.underflow()
             + a.out.min_subnormal() / 2.0
-    };
+    });
     NormAnswer {
-        residual_bound: r
-            .iter()
-            .map(|r| dr * r.abs() + a.underflow() + stored.min_subnormal() / 2.0)
-            .collect(),
-        out_bound: out.iter().zip(weight).map(|(o, w)| relative * o.abs() + below(w)).collect(),
+        out_bound: out_bound.collect(),
+        residual_bound: r.iter().zip(&r_below).map(|(r, below)| dr * r.abs() + below).collect(),
         residual: r,
         out,
     }

@@ -16,10 +16,10 @@ mod rope;
 
 pub use attention::{Answer, Head, Scores, attend, mix, scores, softmax};
 pub use bound::{
-    Arithmetic, Bound, LAMBDA, Term, bound, bound_pv, bound_scores, bound_softmax, explain, growth,
-    is_leaning,
+    Arithmetic, Bound, LAMBDA, Term, bound, bound_pv, bound_scores, bound_softmax, explain,
+    explain_pv, explain_scores, explain_softmax, growth, is_leaning,
 };
 pub(crate) use bound::{repeats, rows_repeat};
-pub use expected::{Expected, Probe, Right, explain_element, head_of};
+pub use expected::{Expected, Probe, Right, explain_element, explained, head_of};
 pub use linear::{NormAnswer, norm, project};
 pub use rope::rotate;
