@@ -210,7 +210,7 @@ impl Way {
     /// A score in the units that it is kept in; wrong by 3e-6 where that is the fault.
     fn in_units(&self, score: f32) -> f32 {
         let unit = match (self.base2, self.fault) {
-            (true, true) => 1.4427,
+            (true, true) => LOG2_E * (1.0 + 3e-6),
             (true, false) => LOG2_E,
             (false, true) => 1.0 + 3e-6,
             (false, false) => 1.0,
