@@ -5,6 +5,7 @@
 //! tried first from then on.
 
 mod batch;
+mod bits;
 mod captures;
 mod heads;
 mod layout;
