@@ -343,6 +343,73 @@ fn a_case_too_large_for_the_machine_is_refused() {
     }
 }
 
+/// A kernel with tunables of absurd sizes, whatever it computes from them, is refused by one message.
+#[test]
+fn absurd_tunables_are_refused() {
+    let refuses = |kernel: &str, name: &str, from: &str, to: &str, words: &[&str]| {
+        let file = format!("{kernel}.toml");
+        let folder = mutated(&format!("absurd_{name}"), &[(&file, from, to)]);
+        let manifest = folder.join(&file);
+        let sweep = ["sweep", manifest.to_str().unwrap(), "--cases", "5", "--json", "-"];
+        let ran = Bench::new().run(sweep);
+        assert_eq!(ran.stdout, "");
+        ran.refuses(words);
+    };
+    let parts = ["between 1 and 1048576 parts", "write fewer"];
+    for (kernel, from) in [
+        ("decode_split", "splits = [1, 2, 3, 4, 8, 16]"),
+        ("split", "splits = ["),
+        ("merge", "splits = ["),
+    ] {
+        for (name, value) in [("many", "3000000000"), ("none", "0"), ("less", "-4")] {
+            let to = if from.ends_with(']') {
+                format!("splits = [{value}]")
+            } else {
+                format!("splits = [{value}, ")
+            };
+            let here = format!("{kernel}.toml:");
+            let words = [parts[0], parts[1], value, &here];
+            refuses(kernel, &format!("{kernel}_{name}"), from, &to, &words);
+        }
+    }
+    let threads = "threads = [32, 64]";
+    refuses(
+        "decode_split",
+        "scratch",
+        "part_lse = \"f32: batch",
+        "part_lse = \"f32: 10000000000 * batch",
+        &["scratch.part_lse", "MiB are free", "smaller values", "(case b=", "hq="],
+    );
+    let most = "part_lse = \"f32: 9000000000000000000 / 4 * (batch + 1) / (batch + 1) + batch";
+    refuses("decode_split", "scratch_most", "part_lse = \"f32: batch", most, &["part_lse"]);
+    let block = ["block", "1024", "threads"];
+    refuses("decode_split", "threads", threads, "threads = [3000000000]", &block);
+    refuses(
+        "decode_split",
+        "shared",
+        "shared_bytes = \"4 * splits\"",
+        "shared_bytes = \"1000000000 * splits * 4\"",
+        &["shared"],
+    );
+}
+
+/// An option that narrows nothing is not taken in silence.
+#[test]
+fn options_for_what_a_stage_has_not_are_told() {
+    for (option, kernels, what) in [
+        ("--seq-len", &["norm", "merge", "head_combine"][..], "no keys"),
+        ("--head-dim", &["norm"], "no head vectors"),
+    ] {
+        let sweep = ["sweep", option, "8..16", "--cases", "5"];
+        let ran = Bench::new().run(sweep.iter().chain(kernels));
+        ran.refuses(&[option, what, "leave it out", "norm (stage `norm`)"]);
+        let ran = Bench::new().run(sweep.iter().chain(kernels).chain(&["scores"]));
+        assert_ne!(ran.code, 2, "{}", ran.stderr);
+        let note = format!("note: {option} narrows nothing of {}", kernels[0]);
+        assert!(ran.stderr.contains(&note) && !ran.stderr.contains("scores"), "{}", ran.stderr);
+    }
+}
+
 #[test]
 fn an_error_in_mid_sweep_keeps_what_was_found() {
     let from = "shared_bytes = \"4 * (";

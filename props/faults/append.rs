@@ -9,6 +9,8 @@ faults! {
         (APPEND, "position = pos[b];", "position = pos[b] + 1;");
     the_row_is_written_one_too_early: "append", "", WRITES,
         (APPEND, "position = pos[b];", "position = (index_t)pos[b] - 1;");
+    the_position_has_thirteen_bits: "append", "", WRITES,
+        (APPEND, "position = pos[b];", "position = pos[b] & 0x1fff;");
     every_sequence_has_the_first_one_s_position: "append", "", WRITES,
         (APPEND, "position = pos[b];", "position = pos[0];");
     rows_of_all_sequences_go_to_the_first: "append", "Dao-AILab/flash-attention#772", WRITES,

@@ -42,6 +42,8 @@ faults! {
         (NORM, "to_float(weight[i])", "to_float(weight[thread])");
     squares_are_summed_in_f16: "norm", "", VALUES,
         (NORM, "squares += r * r;", "squares = to_float(__float2half(squares + r * r));");
+    squares_past_the_2048th_are_left_out: "norm", "", VALUES,
+        (NORM, "squares += r * r;", "if (i < 2048) squares += r * r;");
     elements_past_the_block_are_not_normalised: "norm", "", VALUES,
         (NORM, "i < hidden; i += threads) {\n        out[i]", "i < hidden; i += hidden) {\n        out[i]");
 }

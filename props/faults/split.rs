@@ -50,8 +50,10 @@ faults! {
     rows_of_out_are_stepped_by_head_dim: "merge", "FlagOpen/FlagGems#5235", WRITES,
         (MERGE, "out += b * out_stride_s + h * out_stride_h;", "out += row * head_dim;");
     the_last_part_is_lost: "merge", "", VALUES,
-        (MERGE, "for (int s = 0; s < splits; ++s) sum +=",
-         "for (int s = 0; s < (splits > 1 ? splits - 1 : 1); ++s) sum +=");
+        (MERGE, "for (int s = 0; s < splits; ++s) {",
+         "for (int s = 0; s < (splits > 1 ? splits - 1 : 1); ++s) {");
+    what_an_empty_part_holds_is_multiplied_by_zero: "merge", "", VALUES,
+        (MERGE, "if (partial_lse[s] == -INFINITY) continue;", "");
     the_largest_lse_starts_at_a_finite_number: "merge", "", VALUES,
         (MERGE, "float maximum = sinks ? sinks[h] : -INFINITY;", "float maximum = sinks ? sinks[h] : -1e4f;");
     no_barrier_before_the_weights_are_read: "merge", "ROCm/composable_kernel#2934", RACES,

@@ -38,6 +38,8 @@ faults! {
         (SOFTMAX, "probs[n] = 0.0f;", "probs[n] = 1.0f;");
     the_sink_takes_no_part: "softmax", "kekzl/imp#1303", VALUES,
         (SOFTMAX, "part_of(sinks && thread == 0 ? sinks[h] : -INFINITY)", "part_of(-INFINITY)");
+    keys_past_the_65536th_have_no_weight_in_the_sum: "softmax", "", VALUES,
+        (SOFTMAX, "n < end; n += threads) {\n        part", "n < end && n < 65536; n += threads) {\n        part");
     the_sums_of_other_waves_are_left_out: "softmax", "Luce-Org/lucebox#500", VALUES,
         ("portable.h", "for (int w = 1; w < waves; ++w) x = op(x, slots[w]);", "");
 
@@ -72,6 +74,8 @@ faults! {
         (PREFILL, "begin = first_key(end, window_len);", "begin = min(first_key(seq_lens[b], window_len), t);");
     positions_of_padding_are_written: "prefill", "Dao-AILab/flash-attention#1745", WRITES,
         (PREFILL, "if (t >= seq_lens[b]) return;", "if (t > seq_lens[b]) return;");
+    positions_past_the_512th_are_not_computed: "prefill", "", VALUES,
+        (PREFILL, "if (t >= seq_lens[b]) return;", "if (t >= seq_lens[b] || t >= 512) return;");
     queries_are_read_by_the_strides_of_out: "prefill", "", READS,
         (PREFILL, "t * q_stride_n + h * q_stride_h", "t * out_stride_n + h * q_stride_h");
 }

@@ -17,7 +17,7 @@ fn captures_re_cut_to_windows_are_right_in_every_stage() {
                 if n > 500 && turn % 3 != 0 {
                     continue;
                 }
-                let mut case = whole.as_stage(manifest.stage);
+                let mut case = whole.clone().for_stage(manifest.stage);
                 case.params = manifest.default_params();
                 case.window_len = w;
                 case.wave = [32, 64][turn % 2];

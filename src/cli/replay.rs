@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<Found> {
                 manifest.name
             );
         }
-        recorded.case = recorded.case.as_stage(manifest.stage);
+        recorded.case = recorded.case.for_stage(manifest.stage);
     }
     manifest.complete(&mut recorded.case);
     manifest.supports(&recorded.case)?;

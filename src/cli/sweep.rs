@@ -14,7 +14,7 @@ use attnbench::judge::sweep::{Options, Report, Verdict, judge_one, sweep};
 use attnbench::judge::trial::{Trial, TrialError, arithmetic, fits_in_memory};
 use attnbench::kernel::Manifest;
 use attnbench::oracle::{explain_element, explained};
-use attnbench::problem::{Case, DTypes, Pointer, Regime, UnknownRegime};
+use attnbench::problem::{Case, DTypes, Pointer, Regime, Stage, UnknownRegime};
 use attnbench::report::json::{self, KernelResult, SavedFailure};
 use attnbench::report::table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -162,6 +162,7 @@ pub fn run(args: &Args) -> Result<Found> {
     if let Some((case, element)) = case.as_ref().zip(args.explain_bound) {
         return explain(&kernels, case, &captured, element);
     }
+    check_options(args, &kernels)?;
     let device = Cpu::open(&args.device)?;
     let quiet = json_on_stdout(args.json.as_deref());
     if let Some(path) = &args.json {
@@ -226,6 +227,30 @@ pub fn run(args: &Args) -> Result<Found> {
         write_json(path, &json::sweep(&device.describe(), args.seed, &command, &results))?;
     }
     Ok(found(&outcomes))
+}
+
+/// Says which kernels an option narrows nothing of, for want of what it narrows; refuses it where that
+/// is all of them.
+fn check_options(args: &Args, kernels: &[(String, Manifest)]) -> Result<()> {
+    type Has = fn(Stage) -> bool;
+    let options: [(&str, bool, &str, Has); 2] = [
+        ("--seq-len", args.seq_len.is_some(), "keys", Stage::has_keys),
+        ("--head-dim", args.head_dim.is_some(), "head vectors", Stage::has_heads),
+    ];
+    for (option, _, what, has) in options.into_iter().filter(|(_, given, ..)| *given) {
+        let without: Vec<String> = kernels
+            .iter()
+            .filter(|(_, m)| !has(m.stage))
+            .map(|(_, m)| format!("{} (stage `{}`)", m.name, m.stage))
+            .collect();
+        let list = without.join(", ");
+        if without.len() == kernels.len() {
+            bail!("{option} narrows nothing: there are no {what} in {list}; leave it out");
+        } else if !without.is_empty() {
+            eprintln!("note: {option} narrows nothing of {list}: there are no {what}");
+        }
+    }
+    Ok(())
 }
 
 /// What a sweep of one kernel needs.

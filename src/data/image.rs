@@ -377,6 +377,27 @@ impl Image {
                 (_, None) => {}
             }
         }
+        self.poison_empty_parts(inputs, poisons, memory);
+    }
+
+    /// An empty part has an lse of -inf, and in its rows of `partial_out` stands what happened to be
+    /// there: poison.
+    fn poison_empty_parts(&self, inputs: &Inputs, poisons: Poisons, memory: &mut [u8]) {
+        let Some(lses) = inputs.0.get(&Pointer::PartialLse) else { return };
+        let parts = self.buffers.iter().find(|b| b.name == Pointer::PartialOut.name());
+        let Some((buffer, tensor)) = parts.and_then(|b| Some((b, b.tensor.as_ref()?))) else {
+            return;
+        };
+        let (size, poison) = (buffer.dtype.size(), poisons.of(&buffer.name));
+        for (s, h) in (0..tensor.shape.tokens.len())
+            .flat_map(|s| (0..tensor.shape.heads).map(move |h| (s, h)))
+        {
+            let lse = lses.all(s, h).iter().enumerate();
+            for (part, _) in lse.filter(|(_, lse)| **lse == f32::NEG_INFINITY) {
+                let first = buffer.range.start + tensor.place.index(s, 0, h, part, 0) * size;
+                poison.fill(&mut memory[first..first + tensor.shape.dim * size], buffer.dtype);
+            }
+        }
     }
 
     /// The first byte that changed and may not have.
@@ -553,6 +574,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// In the rows of an empty part stands poison; the others hold what they were given.
+    #[test]
+    fn empty_parts_hold_poison() {
+        let (mut empty, mut full) = (0, 0);
+        for seed in 0..20 {
+            let id = format!("stage=merge,b=2,hq=3,hkv=3,d=4,n=1,p.splits=5,seed={seed}");
+            for poisons in Poisons::RUNS {
+                let (case, _, inputs, image, memory) = built(&id, poisons);
+                let (lses, parts) =
+                    (inputs.of(Pointer::PartialLse), inputs.of(Pointer::PartialOut));
+                let poison = poisons.rest.value(DType::F32);
+                let start = image.element("partial_out", 0);
+                for i in 0..2 * 3 * 5 {
+                    let [s, h, part] = [i / 15, i / 5 % 3, i % 5];
+                    let is_empty = lses.all(s, h)[part] == f32::NEG_INFINITY;
+                    *[&mut full, &mut empty][usize::from(is_empty)] += 1;
+                    for d in 0..4 {
+                        let got = DType::F32.load(&memory[start..], i * 4 + d) as f32;
+                        let given = parts.all(s, h)[part * 4 + d];
+                        let want = if is_empty { poison } else { given };
+                        assert_eq!(got.is_nan(), want.is_nan(), "{case} {i}");
+                        assert!(got == want || got.is_nan(), "{case} {i}: {got} {want}");
+                    }
+                }
+            }
+        }
+        assert!(empty > 100 && full > 100, "{empty} {full}");
     }
 
     #[test]

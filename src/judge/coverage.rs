@@ -18,7 +18,7 @@ pub struct Coverage {
 }
 
 /// Buckets of a size: its label and its least member, ascending.
-const SEQ_LEN: [(usize, &str); 8] = [
+const SEQ_LEN: [(usize, &str); 9] = [
     (0, "0"),
     (1, "1"),
     (2, "2-16"),
@@ -26,7 +26,8 @@ const SEQ_LEN: [(usize, &str); 8] = [
     (65, "65-128"),
     (129, "129-512"),
     (513, "513-1024"),
-    (1025, ">1024"),
+    (1025, "1025-8192"),
+    (8193, ">8192"),
 ];
 const HEAD_DIM: [(usize, &str); 6] =
     [(1, "1-15"), (16, "16-63"), (64, "64"), (65, "65-127"), (128, "128"), (129, ">128")];
@@ -230,7 +231,7 @@ mod tests {
     #[test]
     fn sizes_fall_into_their_buckets() {
         for (n, label) in
-            [(0, "0"), (1, "1"), (16, "2-16"), (17, "17-64"), (512, "129-512"), (9999, ">1024")]
+            [(0, "0"), (1, "1"), (16, "2-16"), (17, "17-64"), (512, "129-512"), (9999, ">8192")]
         {
             assert_eq!(bucket(&SEQ_LEN, n), label);
         }

@@ -25,6 +25,22 @@ const ROW_WORK: usize = 1 << 12;
 /// Sizes around which kernels change their ways: waves, tiles, blocks, powers of two.
 const TILES: [usize; 10] = [16, 32, 64, 96, 128, 192, 256, 384, 512, 768];
 
+/// Lengths beyond those that are drawn otherwise, one past the powers of two at which indices of so
+/// many bits end: among the edges, and once in [`LONG_EVERY`] cases after them. Such a case is thin:
+/// it has one head, of few elements.
+const LONG: [usize; 4] = [(1 << 13) + 1, (1 << 14) + 1, (1 << 16) + 1, 1 << 17];
+
+/// See [`LONG`].
+const LONG_EVERY: usize = 48;
+
+/// The prompt of a prefill that stands for the first of [`LONG`]; the others are too dear, as the work
+/// grows with the square.
+const LONG_PREFILL: usize = 1030;
+
+/// A residual stream up to this is made shorter where a projection is dear; of a longer one the heads
+/// are made fewer.
+const USUAL_HIDDEN: usize = 2048;
+
 /// One draw.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Draw {
@@ -152,7 +168,7 @@ impl Space {
         let around = tiles.flat_map(|t| [t - 1, t, t + 1]);
         let lens = edges(
             &s.seq_len,
-            around.chain([0, 1, 2, 3, 5, 7, 1000, 1024, 1025, 2048]),
+            around.chain([0, 1, 2, 3, 5, 7, 1000, 1024, 1025, 2048]).chain(LONG),
             LARGEST_SEQ_LEN,
         );
         let longest = match edge {
@@ -162,6 +178,7 @@ impl Space {
         };
         let longest = match stage {
             // Every position attends all before it: the work grows with the square.
+            Stage::Prefill if longest == LONG[0] => near(r, &s.seq_len, &[LONG_PREFILL]),
             Stage::Prefill if longest > LARGEST_PREFILL => {
                 near(r, &s.seq_len, &[1 + longest % LARGEST_PREFILL])
             }
@@ -209,7 +226,10 @@ impl Space {
             case.rope = Some(Rope { style: s.rope[r.below(s.rope.len())], base });
         }
         if stage.has_hidden() {
-            let sizes = [1, 2, 3, 31, 33, 63, 64, 65, 127, 128, 256, 257, 576, 1000, 1024, 2048];
+            let sizes = [
+                1, 2, 3, 31, 33, 63, 64, 65, 127, 128, 256, 257, 576, 1000, 1024, 2048, 4096, 8192,
+                16384,
+            ];
             let sizes = edges(&s.hidden, sizes, LARGEST_HIDDEN);
             case.hidden = sizes[choose(r, edge, axis::HIDDEN, sizes.len())];
             case.eps = [1e-5, 1e-6, 1e-5, 0.125][r.below(4)];
@@ -348,12 +368,15 @@ fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
     let cost = |case: &Case| {
         let blocks: usize = (0..case.batch()).map(|s| case.queries(s)).sum();
         let per_block = if case.stage == Stage::Prefill { ROW_WORK / 4 } else { ROW_WORK };
-        case.work() + per_block * blocks * case.num_heads
+        // Of a long cache also what is made and laid out, though a window may leave most of it out.
+        let held = if case.seq_len() >= LONG[0] { held(case) } else { 0 };
+        case.work().max(held) + per_block * blocks * case.num_heads
     };
     while cost(case) > limit {
         let group = case.group();
         if let Some(less) = supports.hidden.at_most(case.hidden / 2)
             && case.stage == Stage::HeadCombine
+            && case.hidden <= USUAL_HIDDEN
             && less >= 8
         {
             case.hidden = less;
@@ -385,6 +408,12 @@ fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
         }
         case.num_heads = case.num_kv_heads * group;
     }
+}
+
+/// Elements of K and V that a case holds.
+fn held(case: &Case) -> usize {
+    let tokens: usize = case.seq_lens.iter().sum();
+    tokens * case.num_kv_heads * (case.head_dim + case.head_dim_v)
 }
 
 /// The largest sizes that are visited for being the largest; a case of more would take all day.
@@ -445,10 +474,14 @@ fn draw_head_dim(r: &mut Stream, range: &Range) -> usize {
 }
 
 fn draw_seq_len(r: &mut Stream, range: &Range, lens: &[usize]) -> usize {
+    let (usual, long) = lens.split_at(lens.partition_point(|n| *n < LONG[0]));
+    if !long.is_empty() && (usual.is_empty() || r.below(LONG_EVERY) == 0) {
+        return pick(r, long);
+    }
     match r.below(20) {
         0..3 => near_one(r, range, 513, 700),
         3 => near_one(r, range, 1024, 1200),
-        4..11 => pick(r, lens),
+        4..11 => pick(r, usual),
         _ => near_one(r, range, 1, 300),
     }
 }
@@ -587,6 +620,9 @@ pub(crate) mod tests {
         for n in [0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 511, 512, 513] {
             some(&format!("n={n}"), &|c| c.seq_len() == n);
         }
+        for n in LONG {
+            some(&format!("n={n}"), &|c| c.seq_len() == n);
+        }
         for dtype in &s.manifest.supports.dtypes {
             some("dtype", &|c| c.dtypes == *dtype);
         }
@@ -610,6 +646,38 @@ pub(crate) mod tests {
         }
         for regime in &s.regimes {
             some(&regime.to_string(), &|c| c.regime == *regime);
+        }
+    }
+
+    /// Sizes beyond the usual ones come in every kernel's sweep, thin, and rarely after its edges.
+    #[test]
+    fn the_largest_sizes_are_drawn_now_and_then() {
+        let cache = tempfile::tempdir().unwrap();
+        let registry = crate::kernel::Registry::new(cache.path()).unwrap();
+        for manifest in registry.all().unwrap() {
+            let stage = manifest.stage;
+            let long = |c: &Case| match stage {
+                Stage::Prefill => c.seq_len() > 1024,
+                _ if stage.has_keys() => c.seq_len() >= LONG[0],
+                _ => c.hidden > 2 * USUAL_HIDDEN,
+            };
+            if stage == Stage::Merge {
+                continue;
+            }
+            let space = Space::new(&manifest, &filter(), &[]).unwrap();
+            let [edges, later] = [0..EDGE_CASES, EDGE_CASES..EDGE_CASES + 1000]
+                .map(|range| cases(&space, range).into_iter().filter(long).collect::<Vec<_>>());
+            assert!((1..=16).contains(&edges.len()), "{}: {}", manifest.name, edges.len());
+            let most = if stage.has_hidden() { 200 } else { 40 };
+            assert!((1..=most).contains(&later.len()), "{}: {}", manifest.name, later.len());
+            // Thin: one head of one sequence, or within the limit with more.
+            let thin = |c: &Case| {
+                (c.num_heads, c.batch()) == (1, 1) || c.work().max(held(c)) <= WORK_LIMIT
+            };
+            if stage.has_keys() {
+                let fat = edges.iter().chain(&later).find(|c| !thin(c));
+                assert_eq!(fat.map(ToString::to_string), None);
+            }
         }
     }
 

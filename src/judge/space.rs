@@ -69,11 +69,12 @@ impl Space {
                 return nothing(format!("--dtype {wanted}"), has.join(", "));
             }
         }
-        for (option, wanted, range) in [
-            ("--seq-len", filter.seq_len, &mut narrow.supports.seq_len),
-            ("--head-dim", filter.head_dim, &mut narrow.supports.head_dim),
+        let stage = manifest.stage;
+        for (option, wanted, has, range) in [
+            ("--seq-len", filter.seq_len, stage.has_keys(), &mut narrow.supports.seq_len),
+            ("--head-dim", filter.head_dim, stage.has_heads(), &mut narrow.supports.head_dim),
         ] {
-            let Some((from, to)) = wanted else { continue };
+            let Some((from, to)) = wanted.filter(|_| has) else { continue };
             let has = range.to_string();
             range.min = range.min.max(from);
             range.max = Some(range.max.map_or(to, |max| max.min(to)));
@@ -129,7 +130,7 @@ impl Space {
             (!q || d.q == of.q) && (!kv || d.kv == of.kv) && (!out || d.out == of.out)
         };
         let dtypes = *self.manifest.supports.dtypes.iter().find(same).unwrap_or(&case.dtypes);
-        Case { params, wave, dtypes, ..case.as_stage(stage) }
+        Case { params, wave, dtypes, ..case.clone().for_stage(stage) }
     }
 
     /// Why a case lies outside the space; `None` where it lies inside.

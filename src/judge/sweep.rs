@@ -91,7 +91,7 @@ impl Stopped {
             Stopped::Interrupted => "interrupted",
             Stopped::MaxTime => "stopped by --max-time",
             Stopped::FailFast => "stopped by --fail-fast",
-            Stopped::Timeouts => "stopped: the kernel kept exceeding its time limit",
+            Stopped::Timeouts => "stopped: the kernel kept exceeding its time limit (--time-limit)",
             Stopped::TooFewCases => "stopped: too few of the drawn cases could be judged",
             Stopped::Error => "stopped by an error",
         }

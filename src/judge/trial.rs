@@ -7,9 +7,13 @@ use crate::data::generate::{DataError, generate};
 use crate::data::image::{Image, Poisons, Role, Stray};
 use crate::data::inputs::Inputs;
 use crate::device::{Arg, CompileError, Device, Fault, Launch, Module, RunError, Source};
-use crate::kernel::{ArgSpec, Denormals, Env, Manifest, PlanError, Promise, ScratchType};
+use crate::kernel::{
+    ArgSpec, Denormals, Env, Manifest, PlanError, Promise, ScratchSize, ScratchType,
+};
 use crate::oracle::{Arithmetic, Expected};
-use crate::problem::{Axis, Case, CaseError, DType, Placement, Placements, Pointer, Stage, Tensor};
+use crate::problem::{
+    Axis, Case, CaseError, DType, Placement, Placements, Pointer, Stage, Tensor, clip,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +52,23 @@ pub enum TrialError {
         need: u128,
         /// What there is, MiB.
         limit: u128,
+    },
+    /// The kernel's scratch buffers need more memory than there is.
+    #[error(
+        "{kernel}: scratch.{name} needs {need} MiB of memory in the case {case}, and {limit} MiB are \
+         free; mend its size, or take smaller values of what it is computed from"
+    )]
+    Scratch {
+        /// The kernel.
+        kernel: String,
+        /// The largest of them.
+        name: String,
+        /// What it needs, MiB, with what it is compared with.
+        need: u128,
+        /// What there is, MiB.
+        limit: u128,
+        /// The case's id.
+        case: String,
     },
 }
 
@@ -435,12 +456,10 @@ impl Trial {
     fn plan(&mut self, case: &Case) -> Result<Planned, TrialError> {
         let places = case.placements()?;
         let env = Env::new(case, &places);
-        let scratch: Vec<_> = self
-            .manifest
-            .scratch_sizes(&env)?
-            .into_iter()
-            .map(|s| (s.name.clone(), poison_type(s.dtype), s.elements))
-            .collect();
+        let sizes = self.manifest.scratch_sizes(&env)?;
+        self.scratch_fits_in_memory(case, &sizes)?;
+        let scratch: Vec<_> =
+            sizes.into_iter().map(|s| (s.name.clone(), poison_type(s.dtype), s.elements)).collect();
         let image = Image::new(case, &places, &scratch)
             .ok_or(TrialError::TooLarge { need: u128::MAX >> 20, limit: free_memory() >> 20 })?;
         let module = self.module(self.manifest.source(&env)?)?;
@@ -448,6 +467,24 @@ impl Trial {
         let launches = manifest
             .launches(&env, &module, &|arg| address(&manifest, arg, case, &places, &image))?;
         Ok(Planned { image, launches })
+    }
+
+    /// Refuses scratch buffers before they would exhaust the machine. As every buffer they are there
+    /// twice: before a run and after it.
+    fn scratch_fits_in_memory(&self, case: &Case, sizes: &[ScratchSize]) -> Result<(), TrialError> {
+        let mib = |size: &ScratchSize| 2 * size.bytes() as u128 >> 20;
+        let Some(largest) = sizes.iter().max_by_key(|size| mib(size)) else { return Ok(()) };
+        let need = sizes.iter().map(mib).sum();
+        match room_for(need) {
+            Ok(()) => Ok(()),
+            Err(limit) => Err(TrialError::Scratch {
+                kernel: self.manifest.name.clone(),
+                name: clip(&largest.name),
+                need,
+                limit,
+                case: case.to_string(),
+            }),
+        }
     }
 
     /// One run on freshly written memory; the fault that ended it, if one did.
@@ -536,11 +573,16 @@ pub fn fits_in_memory(case: &Case) -> Result<(), TrialError> {
         .tensors(&places)
         .map_err(|source| CaseError::Layout { tensor: "a tensor of the stage", source })?;
     let need = tensors.iter().map(bytes).sum::<u128>() >> 20;
+    room_for(need).map_err(|limit| TrialError::TooLarge { need, limit })
+}
+
+/// Whether so many MiB are free; where they are not, how many are.
+fn room_for(need: u128) -> Result<(), u128> {
     if need <= ALWAYS_THERE {
         return Ok(());
     }
     let limit = free_memory() >> 20;
-    if need > limit { Err(TrialError::TooLarge { need, limit }) } else { Ok(()) }
+    if need > limit { Err(limit) } else { Ok(()) }
 }
 
 /// Bytes of memory that are free, as the system says; 4 GiB where it does not.

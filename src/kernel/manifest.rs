@@ -8,7 +8,7 @@ use super::numerics::Numerics;
 use super::read::{Document, Item, ManifestError, ManifestProblem, Section};
 use super::supports::{Layouts, Supports};
 use super::template::{TYPE_NAMES, Template};
-use crate::problem::{Case, Pointer, Stage, clip, is_identifier};
+use crate::problem::{Case, MAX_SPLITS, Pointer, Stage, clip, is_identifier};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -392,6 +392,12 @@ fn read_params(root: &Section, stage: Stage) -> Result<Vec<Param>> {
             let value = item.integer("an integer, such as 4")?;
             if values.contains(&value) {
                 return Err(item.bad(value, "it is in the list already; remove one"));
+            }
+            // The parts of a head, in whichever stage: each is a block, and a row of memory.
+            let parts = usize::try_from(value).ok();
+            if name == "splits" && !parts.is_some_and(|s| (1..=MAX_SPLITS).contains(&s)) {
+                let why = format!("a head has between 1 and {MAX_SPLITS} parts; write fewer");
+                return Err(item.bad(value, why));
             }
             values.push(value);
         }

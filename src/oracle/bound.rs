@@ -387,9 +387,11 @@ impl Shared {
         let (p, e) = (answer.probs[n], self.ds(answer, n) + self.ds_mean);
         let second = if p > 0.0 {
             p * (libm::expm1(e) - e)
-        } else {
+        } else if answer.scores[n] > f64::NEG_INFINITY {
             // why: below f64's range p is 0, and 0 times an infinite expm1(E) is no bound.
             libm::exp(answer.scores[n] - answer.lse + e)
+        } else {
+            0.0
         };
         Causes::of([
             (Cause::Scores, p * e),
@@ -429,9 +431,10 @@ impl Shared {
     }
 
     /// `dlse`.
-    fn lse(&self, answer: &Answer, has_sink: bool) -> f64 {
+    fn lse(&self, answer: &Answer) -> f64 {
         let Mix { a, keys, u, g, eta, .. } = self.mix;
-        if keys == 0 && !has_sink {
+        // Nothing is attended, or nothing has mass: -inf, exactly.
+        if answer.max == f64::NEG_INFINITY {
             return 0.0;
         }
         let farthest = (0..keys).map(|n| self.exp_error(answer, n)).fold(0.0, f64::max);
@@ -469,7 +472,7 @@ pub fn bound<T: Copy + PartialEq + Into<f64>>(
     for (b, o) in bound.out.iter_mut().zip(&answer.out) {
         *b += shared.of_output(*o).total();
     }
-    bound.lse = shared.lse(answer, head.sink.is_some());
+    bound.lse = shared.lse(answer);
 }
 
 /// The bound of scores alone, `[keys]`: `ds`, with the rounding to f32 in which they are stored.
@@ -489,7 +492,7 @@ pub fn bound_softmax(has_sink: bool, answer: &Answer, a: &Arithmetic, dp: &mut V
     let shared = Shared::of_softmax(has_sink, answer, a);
     dp.clear();
     dp.extend((0..answer.probs.len()).map(|n| shared.of_stored_weight(answer, n).total()));
-    shared.lse(answer, has_sink)
+    shared.lse(answer)
 }
 
 /// The bound of P·V with P given, `[head_dim_v]`.

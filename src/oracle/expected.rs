@@ -9,7 +9,8 @@ use super::bound::{
 use super::linear::{norm, project};
 use super::rope::rotate;
 use crate::data::inputs::Inputs;
-use crate::problem::{Case, DType, Pointer, Stage};
+use crate::problem::{Case, DType, Pointer, Rope, Stage};
+use std::borrow::Cow;
 
 /// What one output must be.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -119,6 +120,7 @@ fn dot_of<'a>(case: &Case, inputs: &'a Inputs, s: usize, h: usize, t: usize) -> 
 impl Expected {
     /// Evaluates the oracle, the bound and the gate.
     pub fn new(case: &Case, inputs: &Inputs, arithmetic: &Arithmetic) -> Expected {
+        let inputs = &*without_empty_parts(case, inputs);
         match case.stage {
             Stage::Scores => expect_scores(case, inputs, arithmetic),
             Stage::Softmax => expect_softmax(case, inputs, arithmetic),
@@ -169,6 +171,25 @@ fn expect_attention(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
         outputs.push((Pointer::Lse, lse));
     }
     Expected { outputs, probes: gate.probes() }
+}
+
+/// What an empty part holds is no input of a merge: it may be anything, NaN too. Here it is zeros,
+/// which its weight of 0 leaves out of every sum.
+fn without_empty_parts<'a>(case: &Case, inputs: &'a Inputs) -> Cow<'a, Inputs> {
+    if case.stage != Stage::Merge {
+        return Cow::Borrowed(inputs);
+    }
+    let mut clean = inputs.clone();
+    let (lses, parts) = (inputs.of(Pointer::PartialLse), inputs.of(Pointer::PartialOut));
+    clean.put(case, Pointer::PartialOut, |s, h, rows| {
+        rows.copy_from_slice(parts.all(s, h));
+        for (row, lse) in rows.chunks_exact_mut(case.head_dim_v).zip(lses.all(s, h)) {
+            if *lse == f32::NEG_INFINITY {
+                row.fill(0.0);
+            }
+        }
+    });
+    Cow::Owned(clean)
 }
 
 /// The parts of a split are f32, and it is their sum that is judged.
@@ -268,7 +289,7 @@ fn expect_pv(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
 /// The new rows, to the bit; a rotated key within its bound.
 fn expect_append(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
     let kv = case.dtypes.kv;
-    let mut outputs = Vec::new();
+    let (mut outputs, mut gate) = (Vec::new(), RotationGate::default());
     for (new, cache) in [(Pointer::NewK, Pointer::K), (Pointer::NewV, Pointer::V)] {
         let mut right = Right::default();
         for s in 0..case.batch() {
@@ -276,8 +297,9 @@ fn expect_append(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
                 let row = inputs.of(new).all(s, g);
                 match case.rope.filter(|_| new == Pointer::NewK) {
                     Some(rope) => {
-                        let Right { want, bound } = &mut right;
+                        let (first, Right { want, bound }) = (right.want.len(), &mut right);
                         rotate(&rope, case.pos(s), row, a, kv, want, bound);
+                        gate.see(&rope, case.pos(s), row, &want[first..], &bound[first..]);
                     }
                     None => right.want.extend(row.iter().map(|x| kv.round(f64::from(*x)))),
                 }
@@ -286,8 +308,36 @@ fn expect_append(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
         right.bound.resize(right.want.len(), 0.0);
         outputs.push((cache, right));
     }
-    // Whatever is not the row itself differs from it by more than nothing.
-    Expected { outputs, probes: Vec::new() }
+    // Of what is only moved, whatever is not the row itself differs by more than nothing.
+    let probes = vec![
+        ("the key not rotated", gate.unturned),
+        ("the key rotated the other way", gate.reversed),
+    ];
+    Expected { outputs, probes: if case.rope.is_some() { probes } else { Vec::new() } }
+}
+
+/// The probes of a rotated key. At position 0 neither differs from it.
+#[derive(Default)]
+struct RotationGate {
+    unturned: Probe,
+    reversed: Probe,
+}
+
+impl RotationGate {
+    fn see(&mut self, rope: &Rope, pos: usize, row: &[f32], want: &[f64], bounds: &[f64]) {
+        self.unturned.see(row.iter().map(|x| f64::from(*x)), want, bounds);
+        // With the two of each pair exchanged before and after, a turn goes the other way.
+        let exchanged = |row: &mut dyn FnMut(usize, usize)| {
+            (0..want.len() / 2).map(|i| rope.pair(i, want.len())).for_each(|(a, b)| row(a, b));
+        };
+        let mut other = row.to_vec();
+        exchanged(&mut |a, b| other.swap(a, b));
+        let (mut turned, mut unused) = (Vec::new(), Vec::new());
+        let single = Arithmetic::single(DType::F32);
+        rotate(rope, pos, &other, &single, DType::F32, &mut turned, &mut unused);
+        exchanged(&mut |a, b| turned.swap(a, b));
+        self.reversed.see(turned.into_iter(), want, bounds);
+    }
 }
 
 fn expect_projection(case: &Case, inputs: &Inputs, a: &Arithmetic) -> Expected {
@@ -460,6 +510,7 @@ pub fn explain_element(
     (s, h, i): (usize, usize, usize),
 ) -> (f64, f64, Vec<Term>) {
     let (mut answer, mut limits) = (Answer::default(), Vec::new());
+    let inputs = &*without_empty_parts(case, inputs);
     match case.stage {
         Stage::Scores => {
             let from = dot_of(case, inputs, s, h, 0);
@@ -580,6 +631,45 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Whatever an empty part holds, a merge must have the same output.
+    #[test]
+    fn what_an_empty_part_holds_changes_nothing() {
+        let case: Case = "stage=merge,b=2,hq=4,hkv=4,d=4,n=1,p.splits=6,seed=3".parse().unwrap();
+        let inputs = generate(&case, &[]).unwrap();
+        let mut other = inputs.clone();
+        let lses = inputs.of(Pointer::PartialLse).data.values.clone();
+        assert!(lses.contains(&f32::NEG_INFINITY));
+        let parts = other.0.get_mut(&Pointer::PartialOut).unwrap();
+        for (row, lse) in parts.data.values.chunks_exact_mut(4).zip(&lses) {
+            if *lse == f32::NEG_INFINITY {
+                row.fill(f32::NAN);
+            }
+        }
+        let a = Arithmetic::single(DType::F32);
+        let [one, two] = [&inputs, &other].map(|inputs| Expected::new(&case, inputs, &a));
+        assert_eq!((one.outputs, one.probes), (two.outputs, two.probes));
+    }
+
+    /// A rotation that is not made, or made the other way, is asked of an appended key; at position 0
+    /// there is nothing to see of it.
+    #[test]
+    fn a_key_that_is_not_rotated_is_probed() {
+        for (n, differs) in [("1", false), ("2", true), ("[1,1,9]", true)] {
+            for style in ["half", "interleaved"] {
+                let b = if n == "[1,1,9]" { 3 } else { 1 };
+                let e = expected(&format!(
+                    "stage=append,b={b},hq=2,hkv=2,d=8,n={n},rope={style}:10000,dt=f32/f16/f32"
+                ));
+                assert_eq!(e.probes.len(), 2);
+                for (what, probe) in &e.probes {
+                    assert_eq!((probe.differs, probe.is_seen()), (differs, differs), "{n} {what}");
+                }
+                assert_eq!(e.vacuous(), None);
+            }
+        }
+        assert!(expected("stage=append,hq=2,hkv=2,d=8,n=3").probes.is_empty());
     }
 
     #[test]

@@ -195,7 +195,7 @@ pub enum CaseError {
 }
 
 /// More parts than this are a typing error, not a split.
-const MAX_SPLITS: usize = 1 << 20;
+pub(crate) const MAX_SPLITS: usize = 1 << 20;
 
 /// What RMS-norm adds to the mean of squares, unless a case says otherwise.
 pub(super) const DEFAULT_EPS: f32 = 1e-5;
@@ -248,30 +248,32 @@ impl Case {
         }
     }
 
-    /// The same case for another stage, with contiguous storage of q and out. In stages that have a
-    /// residual stream it is as long as all heads together.
+    /// The same problem as a case of another stage. What that stage does not have is left out; a
+    /// residual stream that it has is as long as all heads together, unless it has a length; and where
+    /// q and out have other axes there they are contiguous.
     pub fn for_stage(mut self, stage: Stage) -> Case {
         self.stage = stage;
-        self.hidden =
-            if stage.has_hidden() { self.num_heads.saturating_mul(self.head_dim) } else { 0 };
-        let axes = if stage == Stage::Prefill { "NHD" } else { "HD" };
-        let plain = Storage::contiguous(axes.parse().expect("a constant layout"));
-        (self.q, self.out) = (plain.clone(), plain);
-        self
-    }
-
-    /// A captured decode step as a case of another stage: what the stage does not have is left
-    /// out.
-    pub fn as_stage(&self, stage: Stage) -> Case {
-        let mut case = Case { stage, ..self.clone() };
         if !stage.has_window() {
-            case.window_len = 0;
+            self.window_len = 0;
         }
         if !stage.has_softcap() {
-            case.softcap = 0.0;
+            self.softcap = 0.0;
         }
-        case.sinks &= stage.has_sinks();
-        case
+        self.sinks &= stage.has_sinks();
+        self.rope = self.rope.filter(|_| stage == Stage::Append);
+        let heads_together = self.num_heads.saturating_mul(self.head_dim);
+        self.hidden = match (stage.has_hidden(), self.hidden) {
+            (false, _) => 0,
+            (true, 0) => heads_together,
+            (true, hidden) => hidden,
+        };
+        let axes: Layout = stage.row_axes().parse().expect("a constant layout");
+        for storage in [&mut self.q, &mut self.out] {
+            if storage.layout.with_batch() != axes.with_batch() {
+                *storage = Storage::contiguous(axes.clone());
+            }
+        }
+        self
     }
 
     /// Sequences.
@@ -459,7 +461,7 @@ impl Case {
                 return fail(format!("{tensor}={} has no axis D", storage.layout));
             }
         }
-        let row = if self.stage == Stage::Prefill { "NHD" } else { "HD" };
+        let row = self.stage.row_axes();
         for (tensor, storage, axes) in [
             ("q", &self.q, row),
             ("out", &self.out, row),

@@ -14,6 +14,7 @@ mod stage;
 mod tensor;
 mod text;
 
+pub(crate) use case::MAX_SPLITS;
 pub use case::{Case, CaseError, Form, Placements, Storage, default_scale};
 pub use dtype::{DType, DTypes, UnknownDType, pow2};
 pub(crate) use id::MAX_BATCH;

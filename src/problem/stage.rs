@@ -144,6 +144,16 @@ impl Stage {
         !matches!(self, Stage::Merge | Stage::HeadCombine | Stage::Norm)
     }
 
+    /// Whether the stage has heads, and so vectors of `head_dim` elements.
+    pub fn has_heads(self) -> bool {
+        self != Stage::Norm
+    }
+
+    /// The axes of q and out beside the batch's.
+    pub fn row_axes(self) -> &'static str {
+        if self == Stage::Prefill { "NHD" } else { "HD" }
+    }
+
     /// Whether only attended keys count, so that a window may leave some out.
     pub fn has_window(self) -> bool {
         self.has_keys() && self != Stage::Append
