@@ -378,7 +378,7 @@ fn absurd_tunables_are_refused() {
         "scratch",
         "part_lse = \"f32: batch",
         "part_lse = \"f32: 10000000000 * batch",
-        &["scratch.part_lse", "MiB are free", "smaller values", "(case b=", "hq="],
+        &["scratch.part_lse", "MiB are free", "smaller values", "in the case b="],
     );
     let most = "part_lse = \"f32: 9000000000000000000 / 4 * (batch + 1) / (batch + 1) + batch";
     refuses("decode_split", "scratch_most", "part_lse = \"f32: batch", most, &["part_lse"]);

@@ -9,13 +9,15 @@
 //!
 //! RMS-norm: Zhang and Sennrich, arXiv:1910.07467, equation 4. A kernel may normalise r before it
 //! is rounded to the residual's type or after: `dr_i <= (u + u_r) |r_i|`. The mean of squares then
-//! errs by `g(hidden) + 2u + 2 (u + u_r)` in relative terms, with the division and eps, and half of
-//! that passes through the square root; root and reciprocal err by 4u, two products by 2u:
-//! `do_i <= |o_i| ((u + u_r) + (g(hidden) + 2u) / 2 + (u + u_r) + u_r + 6u + u_out)`, the last `u_r` for
-//! kernels that round the normalised vector to the residual's type before they weigh it.
+//! errs by `e = g(hidden) + 2u + 2 (u + u_r)` in relative terms, with the division and eps, and through
+//! root and reciprocal by `(1 - e)^(-1/2) - 1`, which is `e / 2` to first order; themselves they err by
+//! 4u, two products by 2u:
+//! `do_i <= |o_i| ((u + u_r) + (1 - e)^(-1/2) - 1 + u_r + 6u + u_out)`, the last `u_r` for kernels that
+//! round the normalised vector to the residual's type before they weigh it. From `e = 1` on, a sum of
+//! many squares in a narrow type, nothing is known of the mean, and there is no bound.
 //!
 //! Underflow, `eta` for an operation. Of the mean of squares: each square and the division, so
-//! `2 eta / (mean + eps)` in relative terms, half of it through the root. Of r: the sum, its store,
+//! `2 eta / (mean + eps)` more in `e`. Of r: the sum, its store,
 //! and whichever of the two that are added is subnormal where those count as zero; all of it is
 //! normalised and weighed. Of the products and of the store: once each, the first one weighed, and the
 //! whole of `o_i` where the weight itself is subnormal and counts as zero.
@@ -70,9 +72,9 @@ pub fn norm(
     let g = growth(r.len(), u, repeats(&squares));
     // The normalised vector may be rounded to the residual's type before it is weighted.
     let again = narrower(stored, a.accumulate);
-    let below = 2.0 * a.underflow() / (mean + eps) / 2.0;
-    let relative =
-        dr + (g + 2.0 * u) / 2.0 + below + dr + again + 6.0 * u + narrower(a.out, a.accumulate);
+    let e = g + 2.0 * u + 2.0 * dr + 2.0 * a.underflow() / (mean + eps);
+    let through_root = if e < 1.0 { 1.0 / (1.0 - e).sqrt() - 1.0 } else { f64::MAX };
+    let relative = dr + through_root + again + 6.0 * u + narrower(a.out, a.accumulate);
     // What underflows: a product (times what it is multiplied by), r as stored, o as stored.
     let store = stored.min_subnormal() / 2.0;
     let lost = |x: &f32| a.flushed_factor(f64::from(*x));
