@@ -382,7 +382,7 @@ fn absurd_tunables_are_refused() {
     );
     let most = "part_lse = \"f32: 9000000000000000000 / 4 * (batch + 1) / (batch + 1) + batch";
     refuses("decode_split", "scratch_most", "part_lse = \"f32: batch", most, &["part_lse"]);
-    let block = ["block", "1024", "threads"];
+    let block = ["launch[0].shared_bytes", "threads = 3000000000", "4294967295"];
     refuses("decode_split", "threads", threads, "threads = [3000000000]", &block);
     refuses(
         "decode_split",

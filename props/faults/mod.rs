@@ -170,7 +170,7 @@ fn table() {
     );
     rows.iter().for_each(|row| write!(text, "{row}").expect("a string"));
     println!("{text}");
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("plots/results/2026-11-23-cpu/faults.md");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("plots/results/2026-11-26-cpu/faults.md");
     fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
     fs::write(file, text).expect("written");
 }

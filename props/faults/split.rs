@@ -6,7 +6,7 @@ const SPLIT: &str = "decode_split.hip";
 const MERGE: &str = "merge.hip";
 
 faults! {
-    the_remainder_of_the_keys_is_dropped: "decode_split", "tile-ai/tilelang#2010", VALUES,
+    the_remainder_of_the_keys_is_dropped: "decode_split", "tile-ai/tilelang#2010", &["oracle", "law"],
         (SPLIT, "(end - begin + splits - 1) / splits;", "(end - begin) / splits;");
     every_split_computes_the_same_prefix: "decode_split", "tile-ai/tilelang#2010", VALUES,
         (SPLIT, "from = begin + split * part,", "from = begin + 0 * split,");

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Alignment, in bytes, of the arena's first byte on every device.
 pub const ARENA_ALIGN: usize = 4096;
 
+/// The most dynamic shared memory that a launch may ask for, bytes: the largest of any GPU's.
+pub const MAX_SHARED_BYTES: u32 = 160 * 1024;
+
 /// A kernel source and how to compile it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {

@@ -6,7 +6,8 @@
 
 use super::space::Space;
 use crate::data::random::{Stream, mix};
-use crate::kernel::{Param, Range, Supports};
+use crate::device::MAX_SHARED_BYTES;
+use crate::kernel::{Env, Param, Range, Supports};
 use crate::problem::{Case, DType, Layout, Pointer, Regime, Rope, Stage, Storage, default_scale};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,13 +69,26 @@ impl Space {
             Edges { seed: mix(seed ^ kernel), number: index - slices }
         });
         // An alignment or a range can make a draw impossible; then the next one is taken.
+        let mut long = true;
         for _ in 0..64 {
-            let case = self.draw_synthetic(&mut r, edge.as_ref());
+            let case = self.draw_synthetic(&mut r, edge.as_ref(), long);
+            if case.seq_len() >= LONG[0] && !self.fits_shared_memory(&case) {
+                // why: a kernel with a score of every key in shared memory is right for less.
+                long = false;
+                continue;
+            }
             if self.excludes(&case).is_none() && case.validate().is_ok() {
                 return Draw::Case(Box::new(case));
             }
         }
         Draw::Outside("synthetic".into(), "64 draws in a row lay outside [supports]".into())
+    }
+
+    /// Whether every launch of a case asks for no more shared memory than a block of any GPU has.
+    fn fits_shared_memory(&self, case: &Case) -> bool {
+        let Ok(places) = case.placements() else { return false };
+        let bytes = self.manifest.shared_bytes(&Env::new(case, &places));
+        bytes.is_ok_and(|bytes| bytes <= MAX_SHARED_BYTES)
     }
 
     fn draw_slice(&self, r: &mut Stream, turn: usize) -> Draw {
@@ -124,7 +138,7 @@ impl Space {
         self.manifest.params.iter().enumerate().map(pick).collect()
     }
 
-    fn draw_synthetic(&self, r: &mut Stream, edge: Option<&Edges>) -> Case {
+    fn draw_synthetic(&self, r: &mut Stream, edge: Option<&Edges>, long: bool) -> Case {
         let s = &self.manifest.supports;
         let dtypes = s.dtypes[choose(r, edge, axis::DTYPE, s.dtypes.len())];
         let head_dim = match edge {
@@ -168,7 +182,9 @@ impl Space {
         let around = tiles.flat_map(|t| [t - 1, t, t + 1]);
         let lens = edges(
             &s.seq_len,
-            around.chain([0, 1, 2, 3, 5, 7, 1000, 1024, 1025, 2048]).chain(LONG),
+            around
+                .chain([0, 1, 2, 3, 5, 7, 1000, 1024, 1025, 2048])
+                .chain(LONG.into_iter().filter(|_| long)),
             LARGEST_SEQ_LEN,
         );
         let longest = match edge {

@@ -155,6 +155,17 @@ impl Manifest {
         Ok(launches)
     }
 
+    /// The most dynamic shared memory that a launch of a case asks for, bytes.
+    ///
+    /// # Errors
+    /// [`PlanError`]: a size without a value, or one that no launch can ask for.
+    pub fn shared_bytes(&self, env: &Env) -> Result<u32> {
+        self.launches.iter().enumerate().try_fold(0, |most: u32, (i, launch)| {
+            let place = format!("launch[{i}].shared_bytes");
+            Ok(most.max(self.extent(place, &launch.shared_bytes, env)?))
+        })
+    }
+
     /// The scratch buffers of a case, in the manifest's order.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use super::super::{CompileError, Module, Source};
+use super::super::{CompileError, MAX_SHARED_BYTES, Module, Source};
 use super::Variant;
 use super::cache::{self, Description, Slot};
 use super::diagnostics::{self, Files};
@@ -21,8 +21,8 @@ use super::{elf, includes, shim};
 /// The name of the dynamic block; `entry.h` takes its address.
 pub(super) const DYNAMIC_SYMBOL: &str = "attnbench_dynamic_shared";
 
-/// The most dynamic shared memory that a launch may ask for, bytes: the largest of any GPU's.
-pub(super) const DYNAMIC_CAPACITY: usize = 160 * 1024;
+/// Bytes of the dynamic block.
+pub(super) const DYNAMIC_CAPACITY: usize = MAX_SHARED_BYTES as usize;
 
 /// Bytes after a launch's `shared_bytes` that nothing may write.
 pub(super) const CANARY: usize = 4096;
