@@ -472,7 +472,7 @@ impl Trial {
     /// Refuses scratch buffers before they would exhaust the machine. As every buffer they are there
     /// twice: before a run and after it.
     fn scratch_fits_in_memory(&self, case: &Case, sizes: &[ScratchSize]) -> Result<(), TrialError> {
-        let mib = |size: &ScratchSize| 2 * size.bytes() as u128 >> 20;
+        let mib = |size: &ScratchSize| (2 * size.bytes() as u128) >> 20;
         let Some(largest) = sizes.iter().max_by_key(|size| mib(size)) else { return Ok(()) };
         let need = sizes.iter().map(mib).sum();
         match room_for(need) {
