@@ -473,16 +473,16 @@ fn address(cache: Cache, reading: Reading) -> Change {
 }
 
 /// Whether an element's tokens are contiguous.
-fn is_column(reading: &Reading) -> bool {
-    let (token, dim) = reading.step();
-    dim > token
+fn is_column(p: &Problem<'_>, cache: Cache) -> bool {
+    let letters = memory(p, cache).place.layout().as_str();
+    letters.find('D') < letters.find('N')
 }
 
 /// Tokens and elements exchanged: of a head whose base is right; and, where a token's heads lie
 /// side by side, of the whole cache, so that the bases differ too.
 fn columns(p: &Problem<'_>, cache: Cache) -> Vec<Member> {
     let of = right(p, cache);
-    let (dim, column) = (dim_of(p, cache), is_column(&of));
+    let (dim, column) = (dim_of(p, cache), is_column(p, cache));
     let exchange = |reading: &Reading, row: usize, col: usize| {
         let mut reading = reading.clone();
         let (token, element) = if column { (row, 1) } else { (1, col) };
@@ -506,11 +506,11 @@ fn exchanged(p: &Problem<'_>, outer: char) -> Vec<Member> {
     let other = |cache: Cache| {
         let mut reading = right(p, cache);
         let (dim, heads, tokens) = (dim_of(p, cache), p.num_kv_heads, p.capacity);
-        let column = is_column(&reading);
-        let head = reading.strides[Axis::Head as usize];
+        let column = is_column(p, cache);
         // In a column layout it is the elements that tokens stand for: a head's lie side by side.
-        let inner = if column { reading.step().1 } else { reading.step().0 };
-        let heads_outside = head > inner || heads == 1;
+        let letters = memory(p, cache).place.layout().as_str();
+        let inner = if column { 'D' } else { 'N' };
+        let heads_outside = letters.find('H') < letters.find(inner);
         if heads_outside != (outer == 'H') {
             return None;
         }

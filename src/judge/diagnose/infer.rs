@@ -34,6 +34,12 @@ pub enum NotInferred {
     NotMissing,
 }
 
+/// Bounds below this are taken as this: their squares must not vanish.
+const LEAST: f64 = 1e-100;
+
+/// An output with its bound, `[head_dim_v]` each.
+type Made = (Vec<f64>, Vec<f64>);
+
 /// The heads that share a KV head of a sequence, without the current row.
 struct Group<'p> {
     units: Vec<usize>,
@@ -90,31 +96,18 @@ pub fn missing_row(problem: &Problem<'_>) -> Result<Missing, NotInferred> {
             return Err(NotInferred::Inconsistent);
         }
         let (row, weights) = group.solve().ok_or(NotInferred::Inconsistent)?;
-        let captured = Recipe::right(problem);
-        let mut made = Vec::new();
-        for (unit, w) in group.units.iter().zip(&weights) {
-            let one = predicted(problem, *unit, &row, *w, &mut prediction);
-            made.push(one.ok_or(NotInferred::Inconsistent)?);
-        }
-        let errors = group.errors(&row, &weights, &made);
+        let made = group.made(problem, &row, &weights, &mut prediction);
+        let made = made.ok_or(NotInferred::Inconsistent)?;
+        let errors = group.errors(&row, &weights, false);
         for (i, unit) in group.units.iter().enumerate() {
-            let (out, bound) = &made[i];
-            let limits: Vec<f64> = bound.iter().zip(&errors[i]).map(|(b, e)| b + e).collect();
-            let fit = fit(out, &limits, problem.output(*unit), problem.arithmetic.out);
+            let fit = group.fit(problem, i, &made, &errors);
             if !fit.fits() {
                 return Err(NotInferred::Inconsistent);
             }
             missing.fit = missing.fit.and(fit);
             (missing.weights[*unit], missing.fits[*unit]) = (weights[i], fit);
-            // Would the row that is there do as well, with its best weight?
-            let stored = prediction.current(problem, *unit, &captured);
-            let weight = weight_of(&group.without[i], &group.apart[i], &stored).clamp(0.0, 1.0);
-            let same = predicted(problem, *unit, &stored, weight, &mut prediction);
-            there &= same.is_some_and(|(out, bound)| {
-                super::predict::fit(&out, &bound, problem.output(*unit), problem.arithmetic.out)
-                    .fits()
-            });
         }
+        there &= group.is_stored(problem, &mut prediction);
     }
     match (moved, there) {
         (true, false) => Ok(missing),
@@ -144,7 +137,8 @@ impl<'p> Group<'p> {
             tells.push(logs.iter().sum::<f64>() - spent);
             // What the missing row adds to the output has its share of the bound.
             let of_out = out.iter().map(|o| problem.arithmetic.u_out() * o.abs());
-            bounds.push(prediction.bound.out.iter().zip(of_out).map(|(b, o)| b + o).collect());
+            let both = prediction.bound.out.iter().zip(of_out).map(|(b, o)| b + o);
+            bounds.push(both.map(|b| b.max(LEAST)).collect());
             apart.push(differences);
             without.push(answer);
         }
@@ -158,26 +152,59 @@ impl<'p> Group<'p> {
         self.tells.iter().sum::<f64>() - most > -libm::log(CHANCE)
     }
 
-    /// By head and element: how far a prediction can be off because the row and the weights were
-    /// solved for from outputs that err by their own bounds, to first order. With `x = v - o'`, the
-    /// least squares `v = sum w (out - (1 - w) o') / sum w^2` errs by at most
-    /// `sum w bound / sum w^2`, and `w = r.x / |x|^2` by `sum bound |x| / |x|^2`.
-    fn errors(&self, row: &[f64], weights: &[f64], made: &[(Vec<f64>, Vec<f64>)]) -> Vec<Vec<f64>> {
-        let squares: f64 = weights.iter().map(|w| w * w).sum();
-        let of_row: Vec<f64> = (0..row.len())
-            .map(|d| {
-                let sum: f64 = weights.iter().zip(made).map(|(w, (_, b))| w.abs() * b[d]).sum();
-                sum / squares.max(f64::MIN_POSITIVE)
-            })
-            .collect();
-        let heads = weights.iter().zip(&self.without).zip(made);
+    /// What each head's output is with a row and its weights, and the bound of that; `None` where a
+    /// row without weight is to have moved an output.
+    fn made(
+        &self,
+        problem: &Problem<'_>,
+        row: &[f64],
+        weights: &[f64],
+        prediction: &mut Prediction,
+    ) -> Option<Vec<Made>> {
+        if self.needs.iter().zip(weights).any(|(needs, w)| *needs && *w == 0.0) {
+            return None;
+        }
+        let heads = self.units.iter().zip(weights);
+        heads.map(|(unit, w)| predicted(problem, *unit, row, *w, prediction)).collect()
+    }
+
+    /// How a head's output compares with what was made of it.
+    fn fit(&self, problem: &Problem<'_>, head: usize, made: &[Made], errors: &[Vec<f64>]) -> Fit {
+        let (out, bound) = &made[head];
+        let limits: Vec<f64> = bound.iter().zip(&errors[head]).map(|(b, e)| b + e).collect();
+        fit(out, &limits, self.observed[head], problem.arithmetic.out)
+    }
+
+    /// Whether the row that the capture holds does as well, with other weights: then none is missing.
+    fn is_stored(&self, problem: &Problem<'_>, prediction: &mut Prediction) -> bool {
+        let row = prediction.current(problem, self.units[0], &Recipe::right(problem));
+        let weights = self.weigh(&row).0;
+        let Some(made) = self.made(problem, &row, &weights, prediction) else { return false };
+        let errors = self.errors(&row, &weights, true);
+        (0..self.units.len()).all(|head| self.fit(problem, head, &made, &errors).fits())
+    }
+
+    /// By head and element: how far a prediction can be off because the weights, and the row
+    /// unless it is known, were solved for from outputs that err by their own bounds b, to first
+    /// order. With `x = v - o'`, the least squares `w = sum r x / b^2 / sum (x / b)^2` errs by at most
+    /// `sum |x| / b / sum (x / b)^2`, and `v = sum w (r + w o') / b^2 / sum (w / b)^2`, over the heads,
+    /// by `sum w / b / sum (w / b)^2`.
+    fn errors(&self, row: &[f64], weights: &[f64], is_known: bool) -> Vec<Vec<f64>> {
+        let over = |sum: f64, squares: f64| if squares > 0.0 { sum / squares } else { 0.0 };
+        let of_row = |d: usize| {
+            let terms = weights.iter().zip(&self.bounds).map(|(w, b)| w / b[d]);
+            let (sum, squares) = terms.fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
+            if is_known { 0.0 } else { over(sum, squares) }
+        };
+        let heads = weights.iter().zip(&self.without).zip(&self.bounds);
         heads
-            .map(|((w, without), (_, bound))| {
+            .map(|((w, without), bounds)| {
                 let x: Vec<f64> = row.iter().zip(without).map(|(v, o)| (v - o).abs()).collect();
-                let size: f64 = x.iter().map(|x| x * x).sum();
-                let sum: f64 = x.iter().zip(bound).map(|(x, b)| x * b).sum();
-                let of_weight = if size > 0.0 { sum / size } else { 0.0 };
-                x.iter().zip(&of_row).map(|(x, v)| w.abs() * v + of_weight * x).collect()
+                let terms = x.iter().zip(bounds).map(|(x, b)| x / b);
+                let (sum, squares) = terms.fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
+                let of_weight = over(sum, squares);
+                let both = x.iter().enumerate().map(|(d, x)| w * of_row(d) + of_weight * x);
+                both.collect()
             })
             .collect()
     }
@@ -203,31 +230,57 @@ impl<'p> Group<'p> {
             let a = libm::exp2(-log_w.min(0.0));
             self.without[far].iter().zip(&self.apart[far]).map(|(o, r)| o + a * r).collect()
         };
-        let cost = |log_w: f64| self.weigh(&on_ray(log_w)).1;
-        let step = 12.0 / GRID as f64;
-        let grid = (0..=GRID).map(|i| -(i as f64) * step);
-        let mut best = grid.min_by(|a, b| cost(*a).total_cmp(&cost(*b)))?;
-        let mut reach = step;
-        for _ in 0..CLOSER {
-            let nearer = [best - reach, best, best + reach].map(|w| w.min(0.0));
-            best = nearer.into_iter().min_by(|a, b| cost(*a).total_cmp(&cost(*b)))?;
-            reach *= 0.7;
-        }
-        let row = self.refined(on_ray(best));
-        let weights = self.weigh(&row).0;
-        Some((row, weights))
+        let search = |cost: &dyn Fn(&[f64]) -> f64| {
+            let cost = |log_w: f64| cost(&on_ray(log_w));
+            let step = 12.0 / GRID as f64;
+            let grid = (0..=GRID).map(|i| -(i as f64) * step);
+            let mut best = grid.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(0.0);
+            let mut reach = step;
+            for _ in 0..CLOSER {
+                let nearer = [best - reach, best, best + reach].map(|w| w.min(0.0));
+                let nearest = nearer.into_iter().min_by(|a, b| cost(*a).total_cmp(&cost(*b)));
+                best = nearest.unwrap_or(best);
+                reach *= 0.7;
+            }
+            on_ray(best)
+        };
+        // What fits best on average may miss an element that a neighbour does not.
+        let squares = self.refined(search(&|row| self.weigh(row).1));
+        let largest = search(&|row| self.largest(row));
+        let rows = [squares, self.refined(largest.clone()), largest];
+        let best = rows.into_iter().min_by(|a, b| self.largest(a).total_cmp(&self.largest(b)));
+        best.map(|row| {
+            let weights = self.weigh(&row).0;
+            (row, weights)
+        })
+    }
+
+    /// The largest error with a row and its best weights, in units of the bounds.
+    fn largest(&self, row: &[f64]) -> f64 {
+        let weights = self.weigh(row).0;
+        let heads = weights.iter().enumerate();
+        let errors = heads.flat_map(|(h, w)| {
+            let off = move |d: usize| w * (row[d] - self.without[h][d]) - self.apart[h][d];
+            (0..row.len()).map(move |d| off(d).abs() / self.bounds[h][d])
+        });
+        errors.fold(0.0, f64::max)
     }
 
     /// The weights that fit a row best, and the squared errors in units of the bounds.
     fn weigh(&self, row: &[f64]) -> (Vec<f64>, f64) {
         let (mut weights, mut cost) = (Vec::with_capacity(self.units.len()), 0.0);
         for h in 0..self.units.len() {
-            let w = weight_of(&self.without[h], &self.apart[h], row).clamp(0.0, 1.0);
-            for (d, v) in row.iter().enumerate() {
-                let off = w * (v - self.without[h][d]) - self.apart[h][d];
-                let off = off / self.bounds[h][d].max(f64::MIN_POSITIVE);
-                cost += off * off;
+            let of = |d: usize| {
+                let b = self.bounds[h][d];
+                ((row[d] - self.without[h][d]) / b, self.apart[h][d] / b)
+            };
+            let (mut dot, mut squares) = (0.0, 0.0);
+            for (x, r) in (0..row.len()).map(of) {
+                dot += r * x;
+                squares += x * x;
             }
+            let w = if squares > 0.0 { (dot / squares).clamp(0.0, 1.0) } else { 0.0 };
+            cost += (0..row.len()).map(of).map(|(x, r)| (w * x - r) * (w * x - r)).sum::<f64>();
             weights.push(w);
         }
         (weights, cost)
@@ -243,7 +296,7 @@ impl<'p> Group<'p> {
             for (d, x) in row.iter_mut().enumerate() {
                 let (mut sum, mut total) = (0.0, 0.0);
                 for (h, w) in weights.iter().enumerate() {
-                    let trust = 1.0 / self.bounds[h][d].max(f64::MIN_POSITIVE).powi(2);
+                    let trust = 1.0 / (self.bounds[h][d] * self.bounds[h][d]);
                     sum += trust * w * (self.apart[h][d] + w * self.without[h][d]);
                     total += trust * w * w;
                 }
@@ -260,16 +313,6 @@ impl<'p> Group<'p> {
     }
 }
 
-/// The weight of a row that comes closest to the output: `apart . (row - o') / |row - o'|^2`.
-fn weight_of(without: &[f64], apart: &[f64], row: &[f64]) -> f64 {
-    let (mut dot, mut size) = (0.0, 0.0);
-    for ((o, r), v) in without.iter().zip(apart).zip(row) {
-        dot += r * (v - o);
-        size += (v - o) * (v - o);
-    }
-    if size > 0.0 { dot / size } else { 0.0 }
-}
-
 /// A unit's output where its current row is `row` with weight `w`, and the bound of that; `None` where
 /// the other keys cannot be read.
 fn predicted(
@@ -278,7 +321,7 @@ fn predicted(
     row: &[f64],
     w: f64,
     prediction: &mut Prediction,
-) -> Option<(Vec<f64>, Vec<f64>)> {
+) -> Option<Made> {
     let mut recipe = Recipe::right(problem);
     recipe.keys.end = End::MinusOne;
     prediction.make(problem, &recipe, unit, problem.head_dim_v).ok()?;
@@ -290,6 +333,7 @@ fn predicted(
     // Its score follows from its weight; the errors of a missing key's are those of the largest.
     let odds = (w / (1.0 - w)).clamp(1e-300, 1e300);
     let score = if answer.lse.is_finite() { answer.lse + libm::log(odds) } else { 0.0 };
+    answer.lse = if answer.lse.is_finite() { answer.lse + libm::log1p(odds) } else { score };
     answer.scores.push(score);
     let largest = answer.abs_scores.iter().copied().fold(score.abs(), f64::max);
     answer.abs_scores.push(largest);
