@@ -310,12 +310,13 @@ pub fn inject(c: &Capture, id: &'static str, r: &mut Stream) -> Option<Injected>
             // Where the row has hardly any weight in a head, there is nothing to solve for.
             let without = keys(&|n| (begin(n), n - 1))?;
             let made = read(k, v, here, &grouped)?;
-            let heads = made.chunks(c.head_dim_v).zip(without.chunks(c.head_dim_v));
-            let apart = |(a, b): (&[f64], &[f64])| {
-                a.iter().zip(b).any(|(a, b)| (a - b).abs() > 0.05 * a.abs().max(b.abs()))
+            let size = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let moved = |(a, b): (&[f64], &[f64])| {
+                let apart: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+                size(&apart) > 0.02 * size(a)
             };
-            let mut heads = heads;
-            heads.all(apart).then_some(made)
+            let mut heads = made.chunks(c.head_dim_v).zip(without.chunks(c.head_dim_v));
+            heads.all(moved).then_some(made)
         }
         "window_w" if c.window == 0 && longest > 1 => {
             let w = 1 + r.below(longest - 1);

@@ -30,7 +30,7 @@ pub enum NotInferred {
     OneHead,
     /// The heads do not agree on one row.
     Inconsistent,
-    /// The row that they agree on is the one that is there.
+    /// The row that they agree on is the one that is there, or a mix of those that are.
     NotMissing,
 }
 
@@ -67,7 +67,7 @@ pub fn missing_row(problem: &Problem<'_>) -> Result<Missing, NotInferred> {
     let units = problem.units.len();
     let mut missing =
         Missing { fit: Fit::NONE, weights: vec![0.0; units], fits: vec![Fit::NONE; units] };
-    let (mut moved, mut there) = (false, true);
+    let (mut moved, mut there, mut told) = (false, true, 0.0);
     let mut prediction = Prediction::default();
     let mut at = 0;
     while at < units {
@@ -92,13 +92,11 @@ pub fn missing_row(problem: &Problem<'_>) -> Result<Missing, NotInferred> {
             continue;
         }
         moved = true;
-        if !group.is_told() {
-            return Err(NotInferred::Inconsistent);
-        }
+        told += group.told();
         let (row, weights) = group.solve().ok_or(NotInferred::Inconsistent)?;
         let made = group.made(problem, &row, &weights, &mut prediction);
         let made = made.ok_or(NotInferred::Inconsistent)?;
-        let errors = group.errors(&row, &weights, false);
+        let errors = group.errors(&row);
         for (i, unit) in group.units.iter().enumerate() {
             let fit = group.fit(problem, i, &made, &errors);
             if !fit.fits() {
@@ -107,7 +105,11 @@ pub fn missing_row(problem: &Problem<'_>) -> Result<Missing, NotInferred> {
             missing.fit = missing.fit.and(fit);
             (missing.weights[*unit], missing.fits[*unit]) = (weights[i], fit);
         }
-        there &= group.is_stored(problem, &mut prediction);
+        there &= group.is_stored(problem, &mut prediction)
+            || group.is_mixed(problem, &row, &weights, &mut prediction);
+    }
+    if told < -libm::log(CHANCE) {
+        return Err(NotInferred::Inconsistent);
     }
     match (moved, there) {
         (true, false) => Ok(missing),
@@ -135,21 +137,22 @@ impl<'p> Group<'p> {
             // One element's worth is spent on the head's own weight.
             let spent = logs.iter().copied().fold(0.0, f64::max);
             tells.push(logs.iter().sum::<f64>() - spent);
-            // What the missing row adds to the output has its share of the bound.
-            let of_out = out.iter().map(|o| problem.arithmetic.u_out() * o.abs());
-            let both = prediction.bound.out.iter().zip(of_out).map(|(b, o)| b + o);
-            bounds.push(both.map(|b| b.max(LEAST)).collect());
+            // It is the output that was rounded to its type, and not the answer without the row.
+            let u_out = problem.arithmetic.u_out();
+            let own = prediction.bound.out.iter().zip(out.iter().zip(&answer));
+            let own = own.map(|(b, (o, a))| b + u_out * (o.abs() - a.abs()));
+            bounds.push(own.map(|b| b.max(LEAST)).collect());
             apart.push(differences);
             without.push(answer);
         }
         Group { units, without, apart, bounds, needs, tells, observed }
     }
 
-    /// Whether chance would make the heads agree on one row less often than once in 10^9: the one
-    /// that tells the most is spent on the row itself.
-    fn is_told(&self) -> bool {
+    /// The logarithm of how rarely chance would make the heads agree on one row: the one that tells
+    /// the most is spent on the row itself.
+    fn told(&self) -> f64 {
         let most = self.tells.iter().copied().fold(0.0, f64::max);
-        self.tells.iter().sum::<f64>() - most > -libm::log(CHANCE)
+        self.tells.iter().sum::<f64>() - most
     }
 
     /// What each head's output is with a row and its weights, and the bound of that; `None` where a
@@ -180,31 +183,70 @@ impl<'p> Group<'p> {
         let row = prediction.current(problem, self.units[0], &Recipe::right(problem));
         let weights = self.weigh(&row).0;
         let Some(made) = self.made(problem, &row, &weights, prediction) else { return false };
-        let errors = self.errors(&row, &weights, true);
+        let errors = self.errors(&row);
         (0..self.units.len()).all(|head| self.fit(problem, head, &made, &errors).fits())
     }
 
-    /// By head and element: how far a prediction can be off because the weights, and the row
-    /// unless it is known, were solved for from outputs that err by their own bounds b, to first
-    /// order. With `x = v - o'`, the least squares `w = sum r x / b^2 / sum (x / b)^2` errs by at most
-    /// `sum |x| / b / sum (x / b)^2`, and `v = sum w (r + w o') / b^2 / sum (w / b)^2`, over the heads,
-    /// by `sum w / b / sum (w / b)^2`.
-    fn errors(&self, row: &[f64], weights: &[f64], is_known: bool) -> Vec<Vec<f64>> {
-        let over = |sum: f64, squares: f64| if squares > 0.0 { sum / squares } else { 0.0 };
-        let of_row = |d: usize| {
-            let terms = weights.iter().zip(&self.bounds).map(|(w, b)| w / b[d]);
-            let (sum, squares) = terms.fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
-            if is_known { 0.0 } else { over(sum, squares) }
+    /// Whether a row is a mix of those that are attended: then the outputs may be made of the rows
+    /// that are there, weighted otherwise, and two heads' lines meet in a plane whatever made them.
+    fn is_mixed(
+        &self,
+        problem: &Problem<'_>,
+        row: &[f64],
+        weights: &[f64],
+        prediction: &mut Prediction,
+    ) -> bool {
+        let (right, dim) = (Recipe::right(problem), row.len());
+        if prediction.make(problem, &right, self.units[0], dim).is_err() {
+            return false;
+        }
+        let mut rows = prediction.values().chunks_exact(dim);
+        let Some(origin) = rows.next().filter(|_| rows.len() < dim) else { return false };
+        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+        let from_origin =
+            |x: &[f64]| x.iter().zip(origin).map(|(x, o)| x - o).collect::<Vec<f64>>();
+        // What is left of a vector beside those before it (Gram and Schmidt, twice for rounding).
+        let mut basis: Vec<Vec<f64>> = Vec::new();
+        let beside = |basis: &[Vec<f64>], mut x: Vec<f64>| {
+            for b in basis.iter().chain(basis) {
+                let along = dot(b, &x);
+                x.iter_mut().zip(b).for_each(|(x, b)| *x -= along * b);
+            }
+            x
         };
-        let heads = weights.iter().zip(&self.without).zip(&self.bounds);
+        for other in rows {
+            let x = from_origin(other);
+            let size = dot(&x, &x).sqrt();
+            let left = beside(&basis, x);
+            let length = dot(&left, &left).sqrt();
+            if length > 1e-9 * size {
+                basis.push(left.into_iter().map(|x| x / length).collect());
+            }
+        }
+        let left = beside(&basis, from_origin(row));
+        // Each head allows its own bound over its weight to either side; the narrowest counts.
+        let slack = |d: usize| {
+            let heads = weights.iter().zip(&self.bounds).filter(|(w, _)| **w > 0.0);
+            2.0 * heads.map(|(w, b)| b[d] / w).fold(f64::INFINITY, f64::min)
+        };
+        let slack: Vec<f64> = (0..dim).map(slack).collect();
+        dot(&left, &left) <= dot(&slack, &slack)
+    }
+
+    /// By head and element: how far a prediction can be off because the weights were solved for from
+    /// outputs that err by their own bounds b, to first order: with `x = v - o'`, the least squares
+    /// `w = sum r x / b^2 / sum (x / b)^2` errs by at most `sum |x| / b / sum (x / b)^2`. The row adds
+    /// nothing: with the true weights the true row is within every bound, and the row with the
+    /// smallest largest error is within them all the more.
+    fn errors(&self, row: &[f64]) -> Vec<Vec<f64>> {
+        let heads = self.without.iter().zip(&self.bounds);
         heads
-            .map(|((w, without), bounds)| {
+            .map(|(without, bounds)| {
                 let x: Vec<f64> = row.iter().zip(without).map(|(v, o)| (v - o).abs()).collect();
                 let terms = x.iter().zip(bounds).map(|(x, b)| x / b);
                 let (sum, squares) = terms.fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
-                let of_weight = over(sum, squares);
-                let both = x.iter().enumerate().map(|(d, x)| w * of_row(d) + of_weight * x);
-                both.collect()
+                let of_weight = if squares > 0.0 { sum / squares } else { 0.0 };
+                x.iter().map(|x| of_weight * x).collect()
             })
             .collect()
     }
@@ -244,10 +286,9 @@ impl<'p> Group<'p> {
             }
             on_ray(best)
         };
-        // What fits best on average may miss an element that a neighbour does not.
-        let squares = self.refined(search(&|row| self.weigh(row).1));
+        let squares = search(&|row| self.weigh(row).1);
         let largest = search(&|row| self.largest(row));
-        let rows = [squares, self.refined(largest.clone()), largest];
+        let rows = [squares, largest].map(|row| self.refined(row));
         let best = rows.into_iter().min_by(|a, b| self.largest(a).total_cmp(&self.largest(b)));
         best.map(|row| {
             let weights = self.weigh(&row).0;
@@ -286,30 +327,49 @@ impl<'p> Group<'p> {
         (weights, cost)
     }
 
-    /// Alternating least squares from a row, as long as it gets better.
+    /// A row made better, element by element and then the weights, as long as its largest error
+    /// falls: what fits best on average may miss an element that a neighbour does not.
     fn refined(&self, row: Vec<f64>) -> Vec<f64> {
         const STEPS: usize = 20;
-        let (mut best, mut least) = (row.clone(), self.weigh(&row).1);
+        let (mut best, mut least) = (row.clone(), self.largest(&row));
         let mut row = row;
         for _ in 0..STEPS {
             let weights = self.weigh(&row).0;
             for (d, x) in row.iter_mut().enumerate() {
-                let (mut sum, mut total) = (0.0, 0.0);
-                for (h, w) in weights.iter().enumerate() {
-                    let trust = 1.0 / (self.bounds[h][d] * self.bounds[h][d]);
-                    sum += trust * w * (self.apart[h][d] + w * self.without[h][d]);
-                    total += trust * w * w;
-                }
-                if total > 0.0 {
-                    *x = sum / total;
-                }
+                *x = self.element(d, &weights).unwrap_or(*x);
             }
-            let cost = self.weigh(&row).1;
-            if cost < least {
-                (best, least) = (row.clone(), cost);
+            let largest = self.largest(&row);
+            if largest < least {
+                (best, least) = (row.clone(), largest);
             }
         }
         best
+    }
+
+    /// The element of the row whose largest error over the heads is least: a convex function of it,
+    /// so its minimum lies between the values that each head alone would have.
+    fn element(&self, d: usize, weights: &[f64]) -> Option<f64> {
+        const THIRDS: usize = 100;
+        let heads = || (0..weights.len()).filter(|h| weights[*h] > 0.0);
+        let alone = |h: usize| self.without[h][d] + self.apart[h][d] / weights[h];
+        let mut low = heads().map(alone).fold(f64::INFINITY, f64::min);
+        let mut high = heads().map(alone).fold(f64::NEG_INFINITY, f64::max);
+        let largest = |v: f64| {
+            let error = |h: usize| {
+                let off = weights[h] * (v - self.without[h][d]) - self.apart[h][d];
+                off.abs() / self.bounds[h][d]
+            };
+            heads().map(error).fold(0.0, f64::max)
+        };
+        for _ in 0..THIRDS {
+            let third = (high - low) / 3.0;
+            if largest(low + third) < largest(high - third) {
+                high -= third;
+            } else {
+                low += third;
+            }
+        }
+        (low <= high).then_some((low + high) / 2.0)
     }
 }
 
