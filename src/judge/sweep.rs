@@ -5,13 +5,12 @@
 //! changes nothing.
 
 use super::coverage::Coverage;
-use super::diagnose::failing::of_failure;
-use super::diagnose::{self, Diagnosis};
+use super::diagnose::Diagnosis;
+use super::diagnose::failing::explain;
 use super::draw::Draw;
 use super::shrink::Cases;
 use super::space::Space;
 use super::trial::{Failure, Outcome, Passed, Trial, TrialError};
-use crate::data::image::Poisons;
 use crate::problem::Case;
 use proptest::strategy::ValueTree;
 use std::collections::BTreeMap;
@@ -113,7 +112,7 @@ pub struct Finding {
     pub tries: usize,
     /// Ids of others that failed, as drawn.
     pub others: Vec<String>,
-    /// Which fault explains the shrunk case's output, where there is one to explain.
+    /// Which fault explains the output of the shrunk case, or of a larger one that tells more.
     pub diagnosis: Option<Diagnosis>,
 }
 
@@ -243,9 +242,8 @@ pub fn sweep(
     }
     let cases = Cases::new(space.clone());
     let trial = trials.first_mut().expect("there is a thread");
-    let mut findings =
-        tally.findings(|case, failure| shrink(&cases, trial, case, failure, interrupted));
-    findings.iter_mut().for_each(|finding| finding.diagnosis = explain(trial, finding));
+    let findings = tally
+        .findings(trial, |trial, case, failure| shrink(&cases, trial, case, failure, interrupted));
     // One part of a sweep need not exercise everything; all parts together do.
     let whole = options.shard.1 == 1;
     let missing = if whole { tally.coverage.missing(space) } else { Vec::new() };
@@ -369,26 +367,6 @@ fn shrink(
     (tree.smallest().clone(), smallest, tries)
 }
 
-/// Which fault explains a finding's output. Under a poison of NaN an output is often not finite, and
-/// whatever reads the poison explains it: then another run tells more, whose poison is finite.
-fn explain(trial: &mut Trial, finding: &Finding) -> Option<Diagnosis> {
-    let (case, failure) = (&finding.case, &finding.failure);
-    let stray = failure.property == "stray-write";
-    if family(failure.property) != "oracle" && !stray {
-        return None;
-    }
-    let arithmetic = trial.arithmetic(case);
-    // What was written beside an output says nothing of the output where that is right.
-    let first = of_failure(case, &failure.buffers, arithmetic)
-        .filter(|d| !stray || d.verdict != diagnose::Verdict::Clean)?;
-    if first.verdict == diagnose::Verdict::Explained || first.fit.finite > 0 {
-        return Some(first);
-    }
-    let again = trial.buffers_under(case, Poisons::RUNS[2]).ok().flatten();
-    let again = again.and_then(|buffers| of_failure(case, &buffers, arithmetic));
-    Some(again.filter(|d| d.verdict == diagnose::Verdict::Explained).unwrap_or(first))
-}
-
 /// `oracle` for `oracle/lse`. Each law is a family of its own.
 fn family(property: &str) -> &str {
     if property.starts_with("law/") {
@@ -434,7 +412,8 @@ impl Tally {
     /// One finding a family of properties: its cheapest case, shrunk.
     fn findings(
         &self,
-        mut shrink: impl FnMut(Case, Failure) -> (Case, Failure, usize),
+        trial: &mut Trial,
+        mut shrink: impl FnMut(&mut Trial, Case, Failure) -> (Case, Failure, usize),
     ) -> Vec<Finding> {
         let mut by_property: BTreeMap<&str, Vec<&(Case, Box<Failure>)>> = BTreeMap::new();
         for failed in &self.failures {
@@ -446,7 +425,9 @@ impl Tally {
                 let size = |case: &Case| case.work() + case.head_dim + case.num_heads;
                 let (original, failure) =
                     failed.iter().min_by_key(|(c, _)| size(c)).expect("a property that failed");
-                let (case, failure, tries) = shrink(original.clone(), (**failure).clone());
+                let (case, failure, tries) = shrink(trial, original.clone(), (**failure).clone());
+                let larger = failed.iter().map(|(case, failure)| (case, &**failure));
+                let diagnosis = explain(trial, (&case, &failure), larger);
                 let others = failed.iter().filter(|(c, _)| c != original).take(LISTED);
                 Finding {
                     case,
@@ -455,7 +436,7 @@ impl Tally {
                     count: failed.len(),
                     tries,
                     others: others.map(|(c, _)| c.to_string()).collect(),
-                    diagnosis: None,
+                    diagnosis,
                 }
             })
             .collect()
@@ -533,8 +514,7 @@ pub fn judge_one(trial: &mut Trial, case: &Case) -> Result<Report, TrialError> {
         Outcome::Failed(failure) => Judged::Failed(case.clone(), failure),
         Outcome::Vacuous(why) => Judged::Vacuous(why),
     });
-    let mut findings = tally.findings(|case, failure| (case, failure, 0));
-    findings.iter_mut().for_each(|finding| finding.diagnosis = explain(trial, finding));
+    let findings = tally.findings(trial, |_, case, failure| (case, failure, 0));
     let name = trial.manifest().name.clone();
     let seconds = start.elapsed().as_secs_f64();
     Ok(tally.report(name, Vec::new(), findings, None, seconds))

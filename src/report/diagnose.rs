@@ -69,6 +69,9 @@ pub fn object(d: &Diagnosis) -> Map<String, Value> {
     o.insert("search".into(), search.collect::<Map<_, _>>().into());
     o.insert("advice".into(), json!(d.advice()));
     o.insert("note".into(), json!(d.note));
+    if let Some(case) = &d.told_by {
+        o.insert("told_by".into(), json!(case));
+    }
     o
 }
 

@@ -156,6 +156,9 @@ pub fn findings(report: &Report, saved: &[SavedFailure]) -> String {
         }
         if let Some(d) = &f.diagnosis {
             let _ = writeln!(text, "  fault   {}", super::diagnose::headline(d));
+            if let Some(case) = &d.told_by {
+                let _ = writeln!(text, "  told by {case}");
+            }
             for advice in d.advice() {
                 let _ = writeln!(text, "  look at {advice}");
             }

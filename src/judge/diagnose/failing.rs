@@ -3,14 +3,61 @@
 use super::catalogue::{Param, Params};
 use super::problem::Problem;
 use super::{Diagnosis, Options, Verdict, diagnose};
-use crate::data::image::Image;
+use crate::data::image::{Image, Poisons};
 use crate::judge::compare::{ratio, values};
-use crate::judge::trial::Buffers;
+use crate::judge::trial::{Buffers, Failure, Trial};
 use crate::oracle::Arithmetic;
 use crate::problem::{Axis, Case, DType, Placement, Pointer, Stage};
 
 /// More multiply-adds than this are not searched: a failing case is shrunk first.
 const MOST_WORK: usize = 1 << 24;
+
+/// What a larger case must have to tell faults apart: keys, and elements of its outputs.
+const TELLING: (usize, usize) = (9, 8);
+/// Larger cases that are tried.
+const MOST_TRIED: usize = 8;
+
+/// Which fault explains what failed. The shrunk case is the smallest that fails, and often too small
+/// to tell faults apart: then larger ones that failed alike are asked, the cheapest first.
+pub fn explain<'f>(
+    trial: &mut Trial,
+    shrunk: (&Case, &Failure),
+    larger: impl Iterator<Item = (&'f Case, &'f Failure)>,
+) -> Option<Diagnosis> {
+    let first = of_finding(trial, shrunk.0, shrunk.1)?;
+    let told = |d: &Diagnosis| matches!(d.verdict, Verdict::Explained | Verdict::Clean);
+    if told(&first) {
+        return Some(first);
+    }
+    let telling = |case: &Case| case.seq_len() >= TELLING.0 && case.head_dim_v >= TELLING.1;
+    let mut larger: Vec<(&Case, &Failure)> = larger.filter(|(case, _)| telling(case)).collect();
+    larger.sort_by_key(|(case, _)| case.work());
+    let mut found = larger.into_iter().take(MOST_TRIED).filter_map(|(case, failure)| {
+        let mut d = of_finding(trial, case, failure)?;
+        d.told_by = Some(case.to_string());
+        (d.verdict == Verdict::Explained).then_some(d)
+    });
+    found.next().or(Some(first))
+}
+
+/// Under a poison of NaN an output is often not finite, and whatever reads the poison explains it:
+/// then another run tells more, whose poison is finite.
+fn of_finding(trial: &mut Trial, case: &Case, failure: &Failure) -> Option<Diagnosis> {
+    let stray = failure.property == "stray-write";
+    if !failure.property.starts_with("oracle") && !stray {
+        return None;
+    }
+    let arithmetic = trial.arithmetic(case);
+    // What was written beside an output says nothing of the output where that is right.
+    let first = of_failure(case, &failure.buffers, arithmetic)
+        .filter(|d| !stray || d.verdict != Verdict::Clean)?;
+    if first.verdict == Verdict::Explained || first.fit.finite > 0 {
+        return Some(first);
+    }
+    let again = trial.buffers_under(case, Poisons::RUNS[2]).ok().flatten();
+    let again = again.and_then(|buffers| of_failure(case, &buffers, arithmetic));
+    Some(again.filter(|d| d.verdict == Verdict::Explained).unwrap_or(first))
+}
 
 /// The diagnosis of what a kernel left of a case's outputs; `None` where the stage has no
 /// hypotheses, or the case is too large to be searched.

@@ -130,6 +130,8 @@ pub struct Diagnosis {
     pub tried: BTreeMap<String, Tried>,
     /// In words: how sure, why, what to look at.
     pub note: String,
+    /// The id of the case that it is of, where that is another than the one it stands beside.
+    pub told_by: Option<String>,
 }
 
 impl Diagnosis {
@@ -147,6 +149,7 @@ impl Diagnosis {
             heads: Vec::new(),
             tried: BTreeMap::new(),
             note: why,
+            told_by: None,
         }
     }
 

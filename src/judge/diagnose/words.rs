@@ -76,7 +76,7 @@ pub fn explained(problem: &Problem<'_>, d: &Diagnosis, shown: &Shown, weak: bool
     let sure = match d.fit.finite {
         0 => Some("no output is finite, so whatever reads something that is not fits".to_owned()),
         n => Some(format!(
-            "{n} elements agree within {:.2} of the prediction's own bound",
+            "all {n} elements of them agree with that: the largest error is {:.3} of its own bound",
             d.fit.ratio
         )),
     };
