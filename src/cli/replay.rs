@@ -4,6 +4,7 @@ use super::Found;
 use super::common::{Cpu, check_writable, drivable, json_on_stdout, print, registry, write_json};
 use super::sweep::parse_time;
 use anyhow::{Result, bail};
+use attnbench::judge::diagnose::Options;
 use attnbench::judge::diagnose::failing::of_failure;
 use attnbench::judge::replay::load;
 use attnbench::judge::trial::{Outcome, Trial};
@@ -68,7 +69,7 @@ pub fn run(args: &Args) -> Result<Found> {
     let case = &recorded.case;
     let diagnosis = match &replayed.outcome {
         Outcome::Failed(f) if f.property.starts_with("oracle") => {
-            of_failure(case, &f.buffers, trial.arithmetic(case))
+            of_failure(case, &f.buffers, trial.arithmetic(case), Options::default())
         }
         _ => None,
     };

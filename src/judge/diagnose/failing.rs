@@ -10,7 +10,7 @@ use crate::oracle::Arithmetic;
 use crate::problem::{Axis, Case, DType, Placement, Pointer, Stage};
 
 /// More multiply-adds than this are not searched: a failing case is shrunk first.
-const MOST_WORK: usize = 1 << 24;
+const MOST_WORK: usize = 1 << 22;
 
 /// What a larger case must have to tell faults apart: keys, and elements of its outputs.
 const TELLING: (usize, usize) = (9, 8);
@@ -24,7 +24,7 @@ pub fn explain<'f>(
     shrunk: (&Case, &Failure),
     larger: impl Iterator<Item = (&'f Case, &'f Failure)>,
 ) -> Option<Diagnosis> {
-    let first = of_finding(trial, shrunk.0, shrunk.1)?;
+    let first = of_finding(trial, shrunk.0, shrunk.1, Options::default())?;
     let told = |d: &Diagnosis| matches!(d.verdict, Verdict::Explained | Verdict::Clean);
     if told(&first) {
         return Some(first);
@@ -33,7 +33,8 @@ pub fn explain<'f>(
     let mut larger: Vec<(&Case, &Failure)> = larger.filter(|(case, _)| telling(case)).collect();
     larger.sort_by_key(|(case, _)| case.work());
     let mut found = larger.into_iter().take(MOST_TRIED).filter_map(|(case, failure)| {
-        let mut d = of_finding(trial, case, failure)?;
+        // One fault at a time: a sweep has many kernels to go.
+        let mut d = of_finding(trial, case, failure, Options { pairs: false })?;
         d.told_by = Some(case.to_string());
         (d.verdict == Verdict::Explained).then_some(d)
     });
@@ -42,26 +43,36 @@ pub fn explain<'f>(
 
 /// Under a poison of NaN an output is often not finite, and whatever reads the poison explains it:
 /// then another run tells more, whose poison is finite.
-fn of_finding(trial: &mut Trial, case: &Case, failure: &Failure) -> Option<Diagnosis> {
+fn of_finding(
+    trial: &mut Trial,
+    case: &Case,
+    failure: &Failure,
+    options: Options,
+) -> Option<Diagnosis> {
     let stray = failure.property == "stray-write";
     if !failure.property.starts_with("oracle") && !stray {
         return None;
     }
     let arithmetic = trial.arithmetic(case);
     // What was written beside an output says nothing of the output where that is right.
-    let first = of_failure(case, &failure.buffers, arithmetic)
+    let first = of_failure(case, &failure.buffers, arithmetic, options)
         .filter(|d| !stray || d.verdict != Verdict::Clean)?;
     if first.verdict == Verdict::Explained || first.fit.finite > 0 {
         return Some(first);
     }
     let again = trial.buffers_under(case, Poisons::RUNS[2]).ok().flatten();
-    let again = again.and_then(|buffers| of_failure(case, &buffers, arithmetic));
+    let again = again.and_then(|buffers| of_failure(case, &buffers, arithmetic, options));
     Some(again.filter(|d| d.verdict == Verdict::Explained).unwrap_or(first))
 }
 
 /// The diagnosis of what a kernel left of a case's outputs; `None` where the stage has no
 /// hypotheses, or the case is too large to be searched.
-pub fn of_failure(case: &Case, buffers: &Buffers, arithmetic: Arithmetic) -> Option<Diagnosis> {
+pub fn of_failure(
+    case: &Case,
+    buffers: &Buffers,
+    arithmetic: Arithmetic,
+    options: Options,
+) -> Option<Diagnosis> {
     if case.work() > MOST_WORK {
         return None;
     }
@@ -85,7 +96,7 @@ pub fn of_failure(case: &Case, buffers: &Buffers, arithmetic: Arithmetic) -> Opt
     problem.lse = lse.map(|bytes| {
         (0..bytes.len() / 4).map(|i| DType::F32.load(bytes, i)).take(problem.units.len()).collect()
     });
-    Some(diagnose(&problem, Options::default()))
+    Some(diagnose(&problem, options))
 }
 
 /// The judged values of an output, as they were left.
