@@ -79,10 +79,14 @@ fn an_output_that_was_narrow_is_known_by_its_values() {
         slice.out.dtype.store(&mut slice.out.bytes, i, x);
     }
     assert_eq!(verdict(&slice), (Verdict::Clean, None));
-    // One value that f16 does not have: then it was f32, and wrong.
+    let note =
+        |slice: &KvSlice| diagnose(&Problem::of_slice(slice).unwrap(), Options::default()).note;
+    assert!(note(&slice).contains("the output is f16"), "{}", note(&slice));
+    // One value that f16 does not have: then it was f32, and right only if P was narrow.
     let x = slice.out.get(size - 1).unwrap();
     slice.out.dtype.store(&mut slice.out.bytes, size - 1, x + 1e-6);
-    assert_eq!(verdict(&slice).0, Verdict::Unexplained);
+    assert!(!note(&slice).contains("the output is f16"), "{}", note(&slice));
+    assert!(note(&slice).contains("P is held in f16"), "{}", note(&slice));
 }
 
 /// Two faults at once are named as a pair, in the catalogue's order.
