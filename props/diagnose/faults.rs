@@ -19,6 +19,8 @@ enum Came {
     Listed,
     /// It makes no difference there, and is listed beside the right answer.
     Clean,
+    /// A row that is gone would explain it, and heads so much alike cannot prove that.
+    Unproven,
 }
 
 /// Whether a diagnosis names a fault with its parameters, or lists it.
@@ -37,11 +39,14 @@ fn came(d: &Diagnosis, injected: &Injected) -> Option<Came> {
         }
         Verdict::Explained | Verdict::Ambiguous => listed.then_some(Came::Listed),
         Verdict::Clean => listed.then_some(Came::Clean),
+        Verdict::Unexplained if injected.params.iter().any(|(_, value)| value == "former") => {
+            d.note.contains("a row that is gone would").then_some(Came::Unproven)
+        }
         _ => None,
     }
 }
 
-/// Cases that are tried: 20 for each that `PROPTEST_CASES` asks of a property.
+/// Six cases are tried for each that `PROPTEST_CASES` asks of a property.
 #[test]
 fn whatever_fault_was_injected_is_named_or_listed() {
     let cases = count() * 6;
@@ -98,7 +103,10 @@ fn whatever_fault_was_injected_is_named_or_listed() {
     for id in IDS {
         let of = |came| tally.get(&(id, Some(came))).copied().unwrap_or(0);
         let (named, listed, clean) = (of(Came::Named), of(Came::Listed), of(Came::Clean));
-        println!("{id:24} named {named:4}  listed {listed:4}  no difference {clean:4}");
-        assert!(named > 0, "{id} is never named");
+        let unproven = of(Came::Unproven);
+        println!(
+            "{id:24} named {named:4}  listed {listed:4}  no difference {clean:4}  unproven {unproven:4}"
+        );
+        assert!(named > unproven, "{id} is hardly ever named");
     }
 }

@@ -294,7 +294,11 @@ pub fn inject(c: &Capture, id: &'static str, r: &mut Stream) -> Option<Injected>
                 }
             })
         }
-        "stale_current former" if group > 1 && c.head_dim_v >= 8 => {
+        // Of one or two keys the outputs lie on a line, and of few elements in 16 bits on many:
+        // then a row that is gone cannot be told from much else.
+        "stale_current former"
+            if group > 1 && c.head_dim_v >= 16 && c.lens.iter().all(|n| n - begin(*n) > 2) =>
+        {
             params.push(("variant", "former".into()));
             let (mut k, mut v) = (c.k.clone(), c.v.clone());
             for (s, n) in c.lens.iter().enumerate() {

@@ -38,16 +38,20 @@ pub fn run(args: &Args) -> Result<Found> {
     let right = attended(&slice)?;
     right.write(&output)?;
     if let Some(path) = &args.json {
-        let document = json!({
+        let lse = right.lse.as_ref().and_then(|t| t.values());
+        let mut document = json!({
             "format": "attnbench-attend/1",
             "file": args.slice.display().to_string(),
             "written": output.display().to_string(),
             "num_heads": right.num_heads,
             "seq_lens": right.seq_lens(),
-            "lse": right.lse.as_ref().and_then(|t| t.values()).map(|lse| {
-                lse.into_iter().map(|x| x.is_finite().then_some(x)).collect::<Vec<_>>()
+            "lse": lse.as_ref().map(|lse| {
+                lse.iter().map(|x| x.is_finite().then_some(*x)).collect::<Vec<_>>()
             }),
         });
+        if lse.iter().flatten().any(|x| !x.is_finite()) {
+            document["nonfinite"] = json!(true);
+        }
         write_json(path, &document)?;
     }
     if !json_on_stdout(args.json.as_deref()) {

@@ -134,12 +134,16 @@ fn weights(problem: &Problem<'_>, given: &Beside) -> Weights {
     // Leading zeros of every head are keys that were skipped, where these keys have any weight.
     let zeros = units.clone().map(|u| given.of(u).iter().take_while(|p| **p == 0.0).count());
     let w = given.width - zeros.min().unwrap_or(0);
+    if w == 0 {
+        // Zeros throughout were never written: they cover no key, and are no reference.
+        return Weights::Wrong(f64::INFINITY);
+    }
     let mut p = Prediction::default();
     let (mut whole, mut renormalised) = (0.0f64, 0.0f64);
     let (mut missing, mut residual, mut seen) = (0.0f64, [0.0f64; 2], [0.0f64; 2]);
     for unit in units {
         let Some(all) = right(problem, unit, None, &mut p) else { continue };
-        let Some(part) = right(problem, unit, Some(w.max(1)), &mut p) else { continue };
+        let Some(part) = right(problem, unit, Some(w), &mut p) else { continue };
         let against = |right: &Right| {
             let pairs = right.answer.probs.iter().zip(&right.dp).enumerate();
             pairs.fold(0.0f64, |worst, (i, (want, dp))| {
@@ -167,8 +171,8 @@ fn weights(problem: &Problem<'_>, given: &Beside) -> Weights {
             out
         };
         let cut = made(&all.answer.probs[skipped..]);
-        let bounds = super::predict::right(problem, unit, &problem.arithmetic, &mut p);
-        let _ = bounds;
+        // Its bound is what both are held against.
+        super::predict::right(problem, unit, &problem.arithmetic, &mut p);
         for (i, out) in [cut, part.answer.out.clone()].iter().enumerate() {
             let observed = problem.output(unit);
             let apart = out.iter().zip(observed).map(|(a, b)| (a - b).abs());

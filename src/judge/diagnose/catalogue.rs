@@ -271,7 +271,7 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the KV head of query head h: it is h / (num_heads / num_kv_heads)",
         rank: Rank::Plain,
         search: Search::Each,
-        members: |p| when(p.num_kv_heads > 1, plain(Change::Heads(HeadMap::Interleaved))),
+        members: |_| vec![plain(Change::Heads(HeadMap::Interleaved))],
     },
     Fault {
         id: "head_off_by_one",
@@ -279,14 +279,14 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the KV head of query head h: it is h / (num_heads / num_kv_heads), rounded down",
         rank: Rank::Choice,
         search: Search::Each,
-        members: |p| {
+        members: |_| {
             let maps = [
                 ("(h/G + 1) mod H", HeadMap::NextWrapped),
                 ("min((h+1)/G, H-1)", HeadMap::NextClamped),
             ];
             let member =
                 |(kv, map)| chosen("kv", Param::Text(String::from(kv)), Change::Heads(map));
-            if p.num_kv_heads > 1 { maps.map(member).into() } else { Vec::new() }
+            maps.map(member).into()
         },
     },
     Fault {
@@ -526,7 +526,7 @@ fn exchanged(p: &Problem<'_>, outer: char) -> Vec<Member> {
         Some(reading)
     };
     let (k, v) = (other(Cache::K), other(Cache::V));
-    if p.num_kv_heads == 1 || (k.is_none() && v.is_none()) {
+    if k.is_none() && v.is_none() {
         return Vec::new();
     }
     let mut members = vec![plain(Change::Address(k.clone(), v.clone()))];
@@ -662,8 +662,9 @@ fn tails(p: &Problem<'_>) -> Vec<Member> {
         .collect()
 }
 
-/// Even parts that are tried, besides two at every cut.
-pub const EVEN_PARTS: std::ops::RangeInclusive<usize> = 3..=64;
+/// Even parts that are tried, besides one cut in every place. Two are no cut where the sequences of
+/// a batch differ in length.
+pub const EVEN_PARTS: std::ops::RangeInclusive<usize> = 2..=64;
 
 fn splits(p: &Problem<'_>) -> Vec<Member> {
     let mut members = Vec::new();

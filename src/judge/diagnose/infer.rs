@@ -4,7 +4,9 @@
 //! With `o'` a head's right answer over the other keys, `w` the weight of the missing row and `v`
 //! its values, `out = o' + w (v - o')`. `v` is one row for the heads that share a KV head, `w` one
 //! number a head: with `a = 1 / w`, `o' + a (out - o')` is the same point for all of them. Two heads
-//! give `head_dim_v` equations for two unknowns; with one, any output can be solved for.
+//! give `head_dim_v` equations for two unknowns; with one, any output can be solved for. Heads whose
+//! outputs are alike, or whose points lie on one line, say no more than one head does: an output that
+//! was never written, zeros for all heads, agrees on a row of zeros that has all the weight.
 
 use super::CHANCE;
 use super::predict::{Fit, Prediction, fit, right};
@@ -32,6 +34,8 @@ pub enum NotInferred {
     Inconsistent,
     /// The row that they agree on is the one that is there, or a mix of those that are.
     NotMissing,
+    /// The heads agree on a row, but heads so much alike would agree whatever the fault was.
+    Alike,
 }
 
 /// Bounds below this are taken as this: their squares must not vanish.
@@ -50,9 +54,9 @@ struct Group<'p> {
     bounds: Vec<Vec<f64>>,
     /// Whether the output is beyond it.
     needs: Vec<bool>,
-    /// By head: what its output tells of the missing row, as the logarithm of how rarely chance
-    /// would put it on a given line.
-    tells: Vec<f64>,
+    /// The output minus the right answer, and whether it is right.
+    off: Vec<Vec<f64>>,
+    is_right: Vec<bool>,
     observed: Vec<&'p [f64]>,
 }
 
@@ -67,7 +71,7 @@ pub fn missing_row(problem: &Problem<'_>) -> Result<Missing, NotInferred> {
     let units = problem.units.len();
     let mut missing =
         Missing { fit: Fit::NONE, weights: vec![0.0; units], fits: vec![Fit::NONE; units] };
-    let (mut moved, mut there, mut told) = (false, true, 0.0);
+    let (mut moved, mut there, mut evidence) = (false, true, 0.0);
     let mut prediction = Prediction::default();
     let mut at = 0;
     while at < units {
@@ -83,16 +87,11 @@ pub fn missing_row(problem: &Problem<'_>) -> Result<Missing, NotInferred> {
         if group.observed.iter().any(|o| o.iter().any(|x| !x.is_finite())) {
             return Err(NotInferred::Inconsistent);
         }
-        let rights = group
-            .units
-            .iter()
-            .map(|u| right(problem, *u, &problem.arithmetic, &mut prediction).fits());
         // What is right without further ado says nothing against a row that others missed.
-        if rights.collect::<Vec<_>>().iter().all(|fits| *fits) {
+        if group.is_right.iter().all(|right| *right) {
             continue;
         }
         moved = true;
-        told += group.told();
         let (row, weights) = group.solve().ok_or(NotInferred::Inconsistent)?;
         let made = group.made(problem, &row, &weights, &mut prediction);
         let made = made.ok_or(NotInferred::Inconsistent)?;
@@ -107,12 +106,11 @@ pub fn missing_row(problem: &Problem<'_>) -> Result<Missing, NotInferred> {
         }
         there &= group.is_stored(problem, &mut prediction)
             || group.is_mixed(problem, &row, &weights, &mut prediction);
-    }
-    if told < -libm::log(CHANCE) {
-        return Err(NotInferred::Inconsistent);
+        evidence += group.evidence();
     }
     match (moved, there) {
-        (true, false) => Ok(missing),
+        (true, false) if evidence > -libm::log(CHANCE) => Ok(missing),
+        (true, false) => Err(NotInferred::Alike),
         (true, true) => Err(NotInferred::NotMissing),
         (false, _) => Err(NotInferred::Inconsistent),
     }
@@ -123,7 +121,7 @@ impl<'p> Group<'p> {
         let mut recipe = Recipe::right(problem);
         recipe.keys.end = End::MinusOne;
         let (mut without, mut apart, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut needs, mut tells) = (Vec::new(), Vec::new());
+        let (mut needs, mut off, mut is_right) = (Vec::new(), Vec::new(), Vec::new());
         let observed: Vec<&[f64]> = units.iter().map(|u| problem.output(*u)).collect();
         for (unit, out) in units.iter().zip(&observed) {
             // The right keys but the last are inside whatever is.
@@ -131,28 +129,65 @@ impl<'p> Group<'p> {
             let answer = if made.is_ok() { prediction.answer.out.clone() } else { out.to_vec() };
             needs.push(!prediction.fit(problem, *unit).fits());
             let differences: Vec<f64> = out.iter().zip(&answer).map(|(o, a)| o - a).collect();
-            let over = differences.iter().zip(&prediction.bound.out);
-            let logs: Vec<f64> =
-                over.map(|(r, b)| libm::log((r.abs() / b.max(1e-300)).max(1.0))).collect();
-            // One element's worth is spent on the head's own weight.
-            let spent = logs.iter().copied().fold(0.0, f64::max);
-            tells.push(logs.iter().sum::<f64>() - spent);
             // It is the output that was rounded to its type, and not the answer without the row.
-            let u_out = problem.arithmetic.u_out();
+            let a = &problem.arithmetic;
+            let rounding = 2.0 * a.accumulate.unit_roundoff() + a.u_out();
             let own = prediction.bound.out.iter().zip(out.iter().zip(&answer));
-            let own = own.map(|(b, (o, a))| b + u_out * (o.abs() - a.abs()));
+            let own =
+                own.map(|(b, (o, without))| b - a.u_out() * without.abs() + rounding * o.abs());
             bounds.push(own.map(|b| b.max(LEAST)).collect());
             apart.push(differences);
             without.push(answer);
+            is_right.push(right(problem, *unit, a, prediction).fits());
+            off.push(out.iter().zip(&prediction.answer.out).map(|(o, right)| o - right).collect());
         }
-        Group { units, without, apart, bounds, needs, tells, observed }
+        Group { units, without, apart, bounds, needs, off, is_right, observed }
     }
 
-    /// The logarithm of how rarely chance would make the heads agree on one row: the one that tells
-    /// the most is spent on the row itself.
-    fn told(&self) -> f64 {
-        let most = self.tells.iter().copied().fold(0.0, f64::max);
-        self.tells.iter().sum::<f64>() - most
+    /// The head that moved the most, of some.
+    fn farthest(&self, heads: impl Iterator<Item = usize>) -> Option<usize> {
+        let size = |h: &usize| self.apart[*h].iter().map(|x| x * x).sum::<f64>();
+        heads.max_by(|a, b| size(a).total_cmp(&size(b)))
+    }
+
+    /// The logarithm of how rarely chance would make the heads agree on one row.
+    ///
+    /// Each is held against the one that moved the most. Two lines that are one have every point in
+    /// common; where two outputs are equal, a weight of 1 for both makes them the row; and a row
+    /// takes up noise that is hardly beyond the bound. So what counts is the least, in units of the
+    /// bounds, of how far the head's line leaves the other's direction, how far the two outputs are
+    /// apart, and how far each is from the right answer, and from that without the row. An element
+    /// a head is spent on its weight, and one more on where on the line the row lies.
+    fn evidence(&self) -> f64 {
+        let Some(far) = self.farthest(0..self.units.len()) else { return 0.0 };
+        let mut left: Vec<f64> = Vec::new();
+        for h in (0..self.units.len()).filter(|h| *h != far) {
+            let of = |h: usize| (&self.apart[h], &self.bounds[h], &self.off[h], self.observed[h]);
+            let ((r, own, off, out), (along, other, off_far, out_far)) = (of(h), of(far));
+            let dims = 0..r.len();
+            let dot: f64 = dims.clone().map(|d| r[d] / own[d] * (along[d] / own[d])).sum();
+            let squares: f64 =
+                dims.clone().map(|d| (along[d] / own[d]) * (along[d] / own[d])).sum();
+            let share = if squares > 0.0 { dot / squares } else { 0.0 };
+            let told = |distance: &dyn Fn(usize) -> (f64, f64)| -> Vec<f64> {
+                let logs = dims.clone().map(distance);
+                logs.map(|(x, bound)| libm::log((x.abs() / bound).max(1.0))).collect()
+            };
+            let ways = [
+                told(&|d| (r[d] - share * along[d], own[d] + share.abs() * other[d])),
+                told(&|d| (out[d] - out_far[d], own[d] + other[d])),
+                told(&|d| (r[d], own[d])),
+                told(&|d| (along[d], other[d])),
+                told(&|d| (off[d], own[d])),
+                told(&|d| (off_far[d], other[d])),
+            ];
+            let total = |logs: &Vec<f64>| logs.iter().sum::<f64>();
+            let least = ways.into_iter().min_by(|a, b| total(a).total_cmp(&total(b)));
+            let mut least = least.unwrap_or_default();
+            least.sort_by(|a, b| b.total_cmp(a));
+            left.extend(least.iter().skip(1));
+        }
+        left.iter().sum::<f64>() - left.iter().copied().fold(0.0, f64::max)
     }
 
     /// What each head's output is with a row and its weights, and the bound of that; `None` where a
@@ -266,8 +301,7 @@ impl<'p> Group<'p> {
         if heads.len() < 2 || heads.len() * dim <= dim + heads.len() {
             return None;
         }
-        let size = |h: &usize| self.apart[*h].iter().map(|x| x * x).sum::<f64>();
-        let far = heads.into_iter().max_by(|a, b| size(a).total_cmp(&size(b)))?;
+        let far = self.farthest(heads.into_iter())?;
         let on_ray = |log_w: f64| -> Vec<f64> {
             let a = libm::exp2(-log_w.min(0.0));
             self.without[far].iter().zip(&self.apart[far]).map(|(o, r)| o + a * r).collect()

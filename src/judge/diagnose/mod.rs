@@ -230,7 +230,7 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
         d.fit = fits.iter().fold(Fit::NONE, |all, fit| all.and(*fit));
         d.heads = heads(&wide, fits);
         d.stage = None;
-        clean(&wide, &mut d, &spread, &shown, Some(*dtype));
+        clean(&wide, &mut d, &spread, &shown, Some((*dtype, no_fault.ratio)));
         d.equivalent.splice(0..0, found.fits.iter().map(named));
         return d;
     }
@@ -290,8 +290,7 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
     d.verdict = Verdict::Unexplained;
     d.candidates = closest.iter().map(named).collect();
     d.fit = closest.first().map_or(no_fault, |c| c.fit);
-    let one_head = inferred == Err(NotInferred::OneHead);
-    d.note = words::unexplained(problem, &d, &shown, one_head);
+    d.note = words::unexplained(problem, &d, &shown, inferred.err());
     d
 }
 
@@ -351,7 +350,7 @@ fn clean(
     d: &mut Diagnosis,
     spread: &[f64],
     shown: &Shown,
-    held: Option<DType>,
+    held: Option<(DType, f64)>,
 ) {
     let mut search = Search::new(problem, (0..problem.units.len()).collect(), spread);
     let mut found = search.singles();

@@ -75,10 +75,11 @@ impl Prediction {
         let at = (u.s, head);
         self.k.clear();
         self.v.clear();
-        if matches!(problem.task, Task::Attend | Task::Scores) {
+        let (reads_k, reads_v) = problem.task.reads();
+        if reads_k {
             read(problem, &recipe.k, at, &keys, (recipe.used, problem.head_dim), &mut self.k)?;
         }
-        if matches!(problem.task, Task::Attend | Task::Mix) {
+        if reads_v {
             read(problem, &recipe.v, at, &keys, (dims, problem.head_dim_v), &mut self.v)?;
         }
         if recipe.current_zero && u.keys > 0 && keys.contains(&(u.keys - 1)) {

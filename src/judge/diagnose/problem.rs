@@ -96,6 +96,18 @@ pub enum Task {
     Mix,
 }
 
+impl Task {
+    /// Whether K, and whether V, is an input.
+    pub fn reads(self) -> (bool, bool) {
+        match self {
+            Task::Attend => (true, true),
+            Task::Scores => (true, false),
+            Task::Weights => (false, false),
+            Task::Mix => (false, true),
+        }
+    }
+}
+
 /// A decode step, or the positions of a prefill, or one stage of it alone, with the output that a
 /// kernel produced.
 #[derive(Debug, Clone)]

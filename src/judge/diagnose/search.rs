@@ -96,7 +96,9 @@ impl<'p, 'a> Search<'p, 'a> {
     /// A search for what explains the units `wrong`; `spread` says of each unit over how many keys
     /// its weight is spread.
     pub fn new(problem: &'p Problem<'a>, mut wrong: Vec<usize>, spread: &[f64]) -> Self {
-        let others = (0..problem.units.len()).filter(|u| !wrong.contains(u)).collect();
+        let mut right = vec![true; problem.units.len()];
+        wrong.iter().for_each(|u| right[*u] = false);
+        let others = (0..problem.units.len()).filter(|u| right[*u]).collect();
         wrong.sort_by(|a, b| spread[*b].total_cmp(&spread[*a]).then(a.cmp(b)));
         Search {
             problem,
@@ -119,7 +121,7 @@ impl<'p, 'a> Search<'p, 'a> {
             let members = self.members(fault);
             let mut tried = Tried { tried: members.len(), out_of_range: 0 };
             let alive = self.alive(fault, &members, &mut near, index);
-            let mut judged = 0;
+            let mut judged = [0; KINDS];
             for (place, member) in members.iter().enumerate() {
                 let Some(recipe) = self.recipe(&[&member.change]) else { continue };
                 if !self.in_range(&recipe) {
@@ -129,14 +131,17 @@ impl<'p, 'a> Search<'p, 'a> {
                 if !alive(place) {
                     continue;
                 }
-                if judged == JUDGED && fault.search != Family::Each {
+                let judged = &mut judged[kind(&member.change)];
+                if *judged == JUDGED && fault.search != Family::Each {
                     *searched.more.entry(fault.id).or_default() += 1;
                     continue;
                 }
-                judged += 1;
                 let first = self.first_look(&recipe);
+                // What no screen has let pass counts only where it passes here.
+                let screened = self.problem.task == Task::Attend && is_screened(&member.change);
+                *judged += usize::from(screened || first.fits());
                 if !first.fits() {
-                    if fault.search == Family::Each || self.problem.task != Task::Attend {
+                    if !screened {
                         near.push((first, vec![index], member.params.clone(), recipe));
                     }
                     continue;
@@ -191,6 +196,10 @@ impl<'p, 'a> Search<'p, 'a> {
                 tried.tried += 1;
                 if !self.in_range(&recipe) {
                     tried.out_of_range += 1;
+                    continue;
+                }
+                // Two faults that together leave no key would explain every output of zeros.
+                if self.attends_nothing(&recipe) {
                     continue;
                 }
                 let first = self.first_look(&recipe);
@@ -276,7 +285,9 @@ impl<'p, 'a> Search<'p, 'a> {
                         near.push((fit, vec![index], member.params.clone(), recipe));
                     }
                 }
-                if fits.iter().all(|f| !f) {
+                // Members that are not screened stay, whatever the screens of more units say.
+                let left = members.iter().zip(&fits).any(|(m, f)| *f && is_screened(&m.change));
+                if !left {
                     break;
                 }
             }
@@ -297,6 +308,13 @@ impl<'p, 'a> Search<'p, 'a> {
         changes.iter().all(|change| change.apply(&mut recipe)).then_some(recipe)
     }
 
+    /// Whether a recipe leaves the head that tells the most no key, though there are some.
+    fn attends_nothing(&self, recipe: &Recipe) -> bool {
+        let unit = self.wrong[0];
+        let keys = recipe.range(&self.problem.units[unit], self.problem);
+        keys.is_empty() && !self.problem.attended(unit).is_empty()
+    }
+
     /// Whether every address that a recipe reads is in its buffer.
     fn in_range(&self, recipe: &Recipe) -> bool {
         let p = self.problem;
@@ -312,12 +330,7 @@ impl<'p, 'a> Search<'p, 'a> {
         p.units.iter().all(|unit| {
             let keys = recipe.range(unit, p);
             let head = recipe.heads.of(unit.h, p.group(), p.num_kv_heads);
-            let (reads_k, reads_v) = match p.task {
-                Task::Attend => (true, true),
-                Task::Scores => (true, false),
-                Task::Weights => (false, false),
-                Task::Mix => (false, true),
-            };
+            let (reads_k, reads_v) = p.task.reads();
             keys.is_empty()
                 || (!reads_k || inside(&recipe.k, unit.s, head, keys.end - 1, p.head_dim))
                     && (!reads_v || inside(&recipe.v, unit.s, head, keys.end - 1, p.head_dim_v))
@@ -355,7 +368,9 @@ impl<'p, 'a> Search<'p, 'a> {
 
     /// The closest of what does not fit, judged in full.
     fn closest(&mut self, mut near: Vec<Near>) -> Vec<Finding> {
-        near.sort_by(|a, b| a.0.mae.total_cmp(&b.0.mae).then(a.0.ratio.total_cmp(&b.0.ratio)));
+        // The mean error over no element is 0: what predicts no finite number is close to nothing.
+        let far = |fit: &Fit| if fit.finite == 0 { f64::INFINITY } else { fit.mae };
+        near.sort_by(|a, b| far(&a.0).total_cmp(&far(&b.0)).then(a.0.ratio.total_cmp(&b.0.ratio)));
         near.truncate(CLOSEST);
         near.into_iter()
             .map(|(_, faults, params, recipe)| {
@@ -369,6 +384,23 @@ impl<'p, 'a> Search<'p, 'a> {
 
 /// What did not fit: how far off it was, which faults, their parameters, the recipe.
 type Near = (Fit, Vec<usize>, Params, Recipe);
+
+/// Kinds of members of one family.
+const KINDS: usize = 3;
+
+/// The kind of a member: each is judged up to [`JUDGED`] times, so that none hides another.
+fn kind(change: &Change) -> usize {
+    match change {
+        Change::Combine(Combine::Split(_, Parts::Even(_))) => 2,
+        Change::Combine(Combine::Split(How::Mean, _)) => 1,
+        _ => 0,
+    }
+}
+
+/// Whether a screen has a place for a member.
+fn is_screened(change: &Change) -> bool {
+    screened(&Screen::default(), change, 0).is_some()
+}
 
 /// Where a screen keeps a member of a family, if it does; `keys` are those of the unit.
 fn screened<'s>(screen: &'s Screen, change: &Change, keys: usize) -> Option<(&'s Left, usize)> {

@@ -1,10 +1,13 @@
 use super::attend::attended;
 use super::catalogue::{FAULTS, Rank, find};
+use super::predict::Prediction;
 use super::problem::Problem;
-use super::recipe::{End, HeadMap, Keys, Parts};
+use super::recipe::{Combine, End, HeadMap, How, Keys, Parts, Recipe};
 use super::{Options, REFERENCE, Verdict, diagnose};
 use crate::data::golden::embedded;
 use crate::data::slice::KvSlice;
+use crate::oracle::Arithmetic;
+use crate::problem::{Case, DType, Stage};
 
 /// The ids of the contract, but for the one that is about the reference and the right answer.
 const IDS: &str = "v_col k_col nhd_as_hnd hnd_as_nhd layer_slice v_prev_layer_mixed kv_swapped \
@@ -71,7 +74,6 @@ fn verdict(slice: &KvSlice) -> (Verdict, Option<String>) {
 /// An output that was f16 before it was captured as f32 is right to f16's rounding, and no further.
 #[test]
 fn an_output_that_was_narrow_is_known_by_its_values() {
-    use crate::problem::DType;
     let mut slice = golden("p4_sys_decode0_L00").clone();
     let size = slice.out.len();
     for i in 0..size {
@@ -122,4 +124,113 @@ fn the_heads_that_are_wrong_are_told() {
     assert_eq!(d.params["heads"].to_string(), "8");
     assert_eq!(d.wrong().map(|h| h.head).collect::<Vec<_>>(), [8]);
     assert!(d.note.contains("1 of 9 outputs are wrong (head 8)"), "{}", d.note);
+}
+
+fn with_out(slice: &KvSlice, value: impl Fn(usize, f64) -> f64) -> KvSlice {
+    let mut slice = slice.clone();
+    for i in 0..slice.out.len() {
+        let x = value(i, slice.out.get(i).unwrap());
+        slice.out.dtype.store(&mut slice.out.bytes, i, x);
+    }
+    slice
+}
+
+/// Heads that are all alike agree on any row, and faults that leave no key make zeros: neither
+/// explains an output that was never written, nor one that is the same for all heads.
+#[test]
+fn an_output_that_says_nothing_of_its_row_is_not_explained_by_one() {
+    for value in [0.0, 0.25] {
+        let slice = with_out(golden("p5_ba_decode0_L15"), |_, _| value);
+        let d = diagnose(&Problem::of_slice(&slice).unwrap(), Options::default());
+        assert_eq!(d.verdict, Verdict::Unexplained, "{value}: {:?} {}", d.fault, d.note);
+        assert_eq!(d.note.contains("zeros throughout"), value == 0.0, "{}", d.note);
+    }
+    let slice = golden("p4_sys_decode0_L15");
+    let problem = Problem::of_slice(slice).unwrap();
+    assert!(problem.seq_len % 16 >= 8, "a window of 8 and tiles of 16 leave no key");
+    let slice = with_out(slice, |_, _| 0.0);
+    assert_eq!(verdict(&slice), (Verdict::Unexplained, None));
+}
+
+/// What the screen lets pass of one kind of split hides none of another.
+#[test]
+fn means_of_even_parts_are_tried_however_long_the_sequence() {
+    let slice = golden("p_long_decode0_L29");
+    let problem = Problem::of_slice(slice).unwrap();
+    assert!(problem.seq_len > 64);
+    let mut recipe = Recipe::right(&problem);
+    recipe.combine = Combine::Split(How::Mean, Parts::Even(7));
+    let mut p = Prediction::default();
+    let mut out = Vec::new();
+    for unit in 0..problem.units.len() {
+        p.make(&problem, &recipe, unit, problem.head_dim_v).unwrap();
+        out.extend_from_slice(&p.answer.out);
+    }
+    let slice = with_out(slice, |i, _| out[i]);
+    let d = diagnose(&Problem::of_slice(&slice).unwrap(), Options { pairs: false });
+    assert_eq!(d.fault.as_deref(), Some("split_not_rescaled"), "{}", d.note);
+    assert_eq!(
+        (d.params["how"].to_string(), d.params["splits"].to_string()),
+        ("mean".into(), "7".into())
+    );
+}
+
+/// Stale rows that are not finite make many predictions so, and those are close to nothing.
+#[test]
+fn what_predicts_no_number_is_not_the_closest() {
+    let mut slice = with_out(golden("LHND4"), |i, x| x + 1e-2 * (i % 7) as f64);
+    let problem = Problem::of_slice(&slice).unwrap();
+    let place = problem.v.place.clone();
+    let (keys, rows, dim) = (problem.seq_len, problem.capacity, problem.head_dim_v);
+    let (layers, heads) = (problem.layers, problem.num_kv_heads);
+    for (l, h) in (0..layers).flat_map(|l| (0..heads).map(move |h| (l, h))) {
+        for (n, d) in (keys..rows).flat_map(|n| (0..dim).map(move |d| (n, d))) {
+            slice.v.dtype.store(&mut slice.v.bytes, place.index(0, l, h, n, d), f64::NAN);
+        }
+    }
+    let d = diagnose(&Problem::of_slice(&slice).unwrap(), Options { pairs: false });
+    assert_eq!(d.verdict, Verdict::Unexplained);
+    assert!(d.candidates[0].fit.ratio.is_finite(), "{}", d.note);
+}
+
+/// NaN where NaN is right is no fault of the kernel, and all the same nothing to pass over.
+#[test]
+fn an_output_that_is_rightly_not_finite_is_told() {
+    let mut slice = with_out(golden("p5_ba_decode0_L15"), |_, _| f64::NAN);
+    for i in 0..slice.k.len() {
+        slice.k.dtype.store(&mut slice.k.bytes, i, f64::NAN);
+    }
+    (slice.probs, slice.scores) = (None, None);
+    let d = diagnose(&Problem::of_slice(&slice).unwrap(), Options::default());
+    assert_eq!(d.verdict, Verdict::Clean);
+    assert!(d.note.contains("attended row 0 of K is not finite"), "{}", d.note);
+}
+
+/// Weights that are zeros throughout cover no key.
+#[test]
+fn weights_that_were_never_written_are_no_reference() {
+    let mut slice = golden("p5_ba_decode0_L15").clone();
+    let probs = slice.probs.as_mut().unwrap();
+    probs.bytes.fill(0);
+    let d = diagnose(&Problem::of_slice(&slice).unwrap(), Options::default());
+    assert_eq!((d.verdict, d.fault), (Verdict::Clean, None));
+    assert!(d.note.contains("the probs in the file are not the softmax"), "{}", d.note);
+}
+
+/// P·V alone has no K to look into, whose rows may be longer than those of V.
+#[test]
+fn a_stage_that_reads_no_keys_is_not_searched_for_bad_ones() {
+    let case =
+        Case { stage: Stage::Pv, head_dim_v: 2, capacity: 3, ..Case::plain(1, 1, 8, vec![3]) };
+    let (v, probs) = (vec![0u8; 3 * 2 * 4], vec![0u8; 3 * 4]);
+    let buffer = |name: &str| match name {
+        "v" => Some(&v[..]),
+        "probs" => Some(&probs[..]),
+        _ => None,
+    };
+    let arithmetic = Arithmetic::single(DType::F32);
+    let problem = Problem::of_case(&case, &buffer, vec![f64::NAN; 2], arithmetic).unwrap();
+    let d = diagnose(&problem, Options::default());
+    assert_eq!(d.verdict, Verdict::Unexplained);
+    assert!(d.note.contains("2 elements of head 0 are not finite"), "{}", d.note);
 }

@@ -2,6 +2,7 @@
 
 use super::beside::{Shown, Weights, lse_in_words};
 use super::catalogue::{self, Fault};
+use super::infer::NotInferred;
 use super::problem::Problem;
 use super::{Diagnosis, Named};
 use crate::problem::DType;
@@ -104,6 +105,7 @@ pub fn explained(problem: &Problem<'_>, d: &Diagnosis, shown: &Shown, weak: bool
     };
     note([
         Some(which(problem, d)),
+        zeros(problem),
         Some(meaning.join("; and ")),
         sure,
         weak,
@@ -130,9 +132,17 @@ pub fn inferred(problem: &Problem<'_>, d: &Diagnosis, weights: &[f64]) -> String
 }
 
 /// Where the output is right.
-pub fn clean(problem: &Problem<'_>, d: &Diagnosis, shown: &Shown, held: Option<DType>) -> String {
-    let held = held.map(|dtype| {
-        format!("right where P is held in {dtype} when it multiplies V, and not otherwise")
+pub fn clean(
+    problem: &Problem<'_>,
+    d: &Diagnosis,
+    shown: &Shown,
+    held: Option<(DType, f64)>,
+) -> String {
+    let held = held.map(|(dtype, ratio)| {
+        format!(
+            "right where P is held in {dtype} when it multiplies V, and not otherwise: then it would be \
+             {ratio:.1e} of its bound off"
+        )
     });
     let stored = problem.arithmetic.out;
     let stored = (stored != DType::F32 && stored != DType::F64)
@@ -157,11 +167,18 @@ pub fn clean(problem: &Problem<'_>, d: &Diagnosis, shown: &Shown, held: Option<D
     let coincides = (!d.equivalent.is_empty()).then(|| {
         format!("would look the same here: {}{}", names(&d.equivalent), apart(problem, d))
     });
-    note([reference, held, stored, scores, lse_in_words(problem), coincides])
+    let nonfinite =
+        nonfinite(problem).map(|what| format!("the right answer is not finite either: {what}"));
+    note([nonfinite, reference, held, stored, scores, lse_in_words(problem), coincides])
 }
 
 /// Where nothing fits.
-pub fn unexplained(problem: &Problem<'_>, d: &Diagnosis, shown: &Shown, one_head: bool) -> String {
+pub fn unexplained(
+    problem: &Problem<'_>,
+    d: &Diagnosis,
+    shown: &Shown,
+    row: Option<NotInferred>,
+) -> String {
     let closest = d.candidates.first().map(|c| {
         format!(
             "the closest, {}, is {:.1e} of its bound off: the best of wrong guesses is no answer",
@@ -173,10 +190,41 @@ pub fn unexplained(problem: &Problem<'_>, d: &Diagnosis, shown: &Shown, one_head
         Some(stage) => Some(format!("the first stage that is wrong is {stage}")),
         None => None,
     };
-    let row = one_head.then(|| {
-        "a current row that is gone cannot be solved for with one query head a KV head".to_owned()
-    });
-    note([Some(which(problem, d)), nonfinite(problem), closest, stage, row, lse_in_words(problem)])
+    let row = match row {
+        Some(NotInferred::OneHead) => {
+            Some("a current row that is gone cannot be solved for with one query head a KV head")
+        }
+        Some(NotInferred::Alike) => Some(
+            "a row that is gone would explain it, but the heads that share a KV head are \
+             too much alike, or too coarse, to prove that: so would much else",
+        ),
+        _ => None,
+    };
+    let row = row.map(str::to_owned);
+    note([
+        Some(which(problem, d)),
+        zeros(problem),
+        nonfinite(problem),
+        closest,
+        stage,
+        row,
+        lse_in_words(problem),
+    ])
+}
+
+/// Outputs that are zeros throughout.
+fn zeros(problem: &Problem<'_>) -> Option<String> {
+    let is_zero = |u: &usize| {
+        let out = problem.output(*u);
+        !problem.attended(*u).is_empty() && !out.is_empty() && out.iter().all(|x| *x == 0.0)
+    };
+    let all: Vec<usize> = (0..problem.units.len()).filter(is_zero).collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "the output of head {} is zeros throughout: it may never have been written",
+            units(problem, &all)
+        )
+    })
 }
 
 /// Outputs that are not finite: where, and what could have made them so.
@@ -188,9 +236,13 @@ fn nonfinite(problem: &Problem<'_>) -> Option<String> {
     let element = problem.output(first).iter().position(|x| !x.is_finite())?;
     let count = problem.observed.iter().filter(|x| !x.is_finite()).count();
     let mut causes = Vec::new();
-    for (name, memory, dim) in
-        [("K", &problem.k, problem.head_dim), ("V", &problem.v, problem.head_dim_v)]
-    {
+    // A stage alone has what it does read in the place of a cache that it lacks.
+    let (reads_k, reads_v) = problem.task.reads();
+    let caches = [
+        ("K", &problem.k, problem.head_dim, reads_k),
+        ("V", &problem.v, problem.head_dim_v, reads_v),
+    ];
+    for (name, memory, dim, _) in caches.into_iter().filter(|(.., reads)| *reads) {
         let (place, layer) = (&memory.place, problem.layer);
         let holds = |u: &usize, n: usize| {
             let unit = &problem.units[*u];
