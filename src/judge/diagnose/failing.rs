@@ -12,6 +12,9 @@ use crate::problem::{Axis, Case, DType, Placement, Pointer, Stage};
 /// More multiply-adds than this are not searched: a failing case is shrunk first.
 const MOST_WORK: usize = 1 << 22;
 
+/// Of scores, weights and P·V alone every window, tail and cut is computed by itself, which is
+/// quadratic in the keys: cases with more of them are not searched.
+const MOST_KEYS: usize = 1024;
 /// What a larger case must have to tell faults apart: keys, and elements of its outputs.
 const TELLING: (usize, usize) = (9, 8);
 /// Larger cases that are tried.
@@ -73,7 +76,8 @@ pub fn of_failure(
     arithmetic: Arithmetic,
     options: Options,
 ) -> Option<Diagnosis> {
-    if case.work() > MOST_WORK {
+    let alone = matches!(case.stage, Stage::Scores | Stage::Softmax | Stage::Pv);
+    if case.work() > MOST_WORK || alone && case.seq_len() > MOST_KEYS {
         return None;
     }
     if case.stage == Stage::Append {
