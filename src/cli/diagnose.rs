@@ -8,6 +8,7 @@ use attnbench::judge::diagnose::problem::Problem;
 use attnbench::judge::diagnose::{Diagnosis, Options, Verdict, diagnose};
 use attnbench::report::diagnose::{Judged, describe, document, headline, summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -140,29 +141,19 @@ fn text(judged: &[Judged], asked: usize) -> String {
     if let [only] = judged {
         return text + &headline(&only.diagnosis) + "\n";
     }
-    let counts = [
-        Verdict::Clean,
-        Verdict::Reference,
-        Verdict::Explained,
-        Verdict::Ambiguous,
-        Verdict::Unexplained,
-        Verdict::Invalid,
-    ]
-    .into_iter()
-    .map(|v| (v.name(), judged.iter().filter(|j| j.diagnosis.verdict == v).count()))
-    .filter(|(_, count)| *count > 0)
-    .map(|(name, count)| format!("{count} {name}"));
-    let counts: Vec<String> = counts.collect();
+    let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
+    judged.iter().for_each(|j| *counts.entry(j.diagnosis.verdict).or_default() += 1);
+    let counts: Vec<String> = counts.iter().map(|(v, n)| format!("{n} {}", v.name())).collect();
     let left = asked - judged.len();
     let left = if left > 0 { format!(", {left} not reached") } else { String::new() };
     text + &format!("{} slices: {}{left}\n", judged.len(), counts.join(", "))
 }
 
 fn found(judged: &[Judged], asked: usize) -> Found {
-    let any = |of: &[Verdict]| judged.iter().any(|j| of.contains(&j.diagnosis.verdict));
-    if any(&[Verdict::Explained, Verdict::Ambiguous, Verdict::Unexplained]) {
+    let any = |of: fn(Verdict) -> bool| judged.iter().any(|j| of(j.diagnosis.verdict));
+    if any(Verdict::is_fault) {
         Found::Fault
-    } else if any(&[Verdict::Invalid]) || judged.len() < asked {
+    } else if any(|v| v == Verdict::Invalid) || judged.len() < asked {
         Found::Trouble
     } else {
         Found::Nothing

@@ -11,3 +11,4 @@ pub mod space;
 pub mod sweep;
 pub mod trace;
 pub mod trial;
+pub mod verdict;

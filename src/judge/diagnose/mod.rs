@@ -35,6 +35,8 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use super::verdict::Verdict;
+
 use crate::oracle::Arithmetic;
 use crate::problem::DType;
 use beside::{Shown, Weights};
@@ -44,37 +46,6 @@ use predict::{Fit, Prediction, right};
 use problem::{Problem, Task};
 use search::{Finding, Search, Searched, Tried};
 use std::collections::BTreeMap;
-
-/// What a diagnosis comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Within the error bound of the right answer.
-    Clean,
-    /// One finding fits.
-    Explained,
-    /// Ids of equal rank fit.
-    Ambiguous,
-    /// What lies beside the output covers a part of the keys only; the output itself is right.
-    Reference,
-    /// Nothing fits.
-    Unexplained,
-    /// The file cannot be judged.
-    Invalid,
-}
-
-impl Verdict {
-    /// The word in documents.
-    pub fn name(self) -> &'static str {
-        match self {
-            Verdict::Clean => "clean",
-            Verdict::Explained => "explained",
-            Verdict::Ambiguous => "ambiguous",
-            Verdict::Reference => "reference",
-            Verdict::Unexplained => "unexplained",
-            Verdict::Invalid => "invalid",
-        }
-    }
-}
 
 /// A fault with its parameters.
 #[derive(Debug, Clone, PartialEq)]
@@ -237,8 +208,7 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
     d.tried.append(&mut found.tried);
     if !found.fits.is_empty() {
         let weak = by_chance(&found, &mut search);
-        explain(problem, &mut d, &mut search, found, &fits, None, weak);
-        d.note = words::explained(problem, &d, &shown, weak);
+        explain(problem, &mut d, &mut search, found, &shown, None, weak);
         return d;
     }
     // The same with P narrowed as matrix cores hold it: in the cache's type.
@@ -251,8 +221,7 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
         let again = search.singles();
         if !again.fits.is_empty() {
             let weak = by_chance(&again, &mut search);
-            explain(&wide, &mut d, &mut search, again, &fits, Some(held), weak);
-            d.note = words::explained(&wide, &d, &shown, weak);
+            explain(&wide, &mut d, &mut search, again, &shown, Some(held), weak);
             return d;
         }
     }
@@ -265,12 +234,7 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
         d.fault = Some("stale_current".to_owned());
         d.params = Params::from([("variant", Param::Text("former".into()))]);
         d.fit = missing.fit;
-        for (head, fit) in d.heads.iter_mut().zip(&missing.fits) {
-            if head.verdict != Verdict::Clean {
-                (head.verdict, head.fault) = (Verdict::Explained, d.fault.clone());
-                head.ratio = fit.ratio;
-            }
-        }
+        name_heads(&mut d, &missing.fits);
         d.note = words::inferred(problem, &d, &missing.weights);
         return d;
     }
@@ -280,8 +244,7 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
         d.tried.append(&mut pairs.tried);
         if !pairs.fits.is_empty() {
             let weak = by_chance(&pairs, &mut search);
-            explain(problem, &mut d, &mut search, pairs, &fits, None, weak);
-            d.note = words::explained(problem, &d, &shown, weak);
+            explain(problem, &mut d, &mut search, pairs, &shown, None, weak);
             return d;
         }
         closest.append(&mut pairs.closest);
@@ -375,7 +338,7 @@ fn explain(
     d: &mut Diagnosis,
     search: &mut Search<'_, '_>,
     found: Searched,
-    right: &[Fit],
+    shown: &Shown,
     held: Option<DType>,
     weak: bool,
 ) {
@@ -390,19 +353,23 @@ fn explain(
     if let Some(dtype) = held {
         d.params.insert("probs", Param::Text(dtype.name().into()));
     }
-    let wrong: Vec<usize> = (0..right.len()).filter(|u| !right[*u].fits()).collect();
-    if wrong.len() < right.len() {
+    let is_wrong = |unit: &usize| d.heads[*unit].verdict != Verdict::Clean;
+    let wrong: Vec<usize> = (0..d.heads.len()).filter(is_wrong).collect();
+    if wrong.len() < d.heads.len() {
         let words = words::units(problem, &wrong);
         d.params.insert("heads", Param::Text(words));
     }
-    let fits = search.fits(&best);
-    for (unit, head) in d.heads.iter_mut().enumerate() {
-        if head.verdict != Verdict::Clean {
-            (head.verdict, head.fault) = (Verdict::Explained, d.fault.clone());
-            head.ratio = fits[unit].ratio;
-        }
-    }
+    name_heads(d, &search.fits(&best));
     d.candidates = found.fits.iter().take(5).map(named).collect();
     d.equivalent = found.fits[1..].iter().map(named).collect();
     d.more = found.more;
+    d.note = words::explained(problem, d, shown, weak);
+}
+
+/// Says of the heads that are wrong what explains them, and how they fit that.
+fn name_heads(d: &mut Diagnosis, fits: &[Fit]) {
+    let heads = d.heads.iter_mut().zip(fits);
+    for (head, fit) in heads.filter(|(head, _)| head.verdict != Verdict::Clean) {
+        (head.verdict, head.fault, head.ratio) = (Verdict::Explained, d.fault.clone(), fit.ratio);
+    }
 }

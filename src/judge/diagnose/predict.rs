@@ -259,7 +259,7 @@ pub fn fit(predicted: &[f64], bounds: &[f64], observed: &[f64], stored: DType) -
 fn read(
     problem: &Problem<'_>,
     reading: &Reading,
-    (s, kv_head): (usize, usize),
+    at: (usize, usize),
     keys: &Range<usize>,
     (dims, dim): (usize, usize),
     to: &mut Vec<f64>,
@@ -271,16 +271,8 @@ fn read(
         Cache::K => &problem.k,
         Cache::V => &problem.v,
     };
-    let step = reading.step();
-    let base = reading.base(s, kv_head).ok_or(OutOfRange)?;
-    let last = (keys.end - 1)
-        .checked_mul(step.0)
-        .and_then(|n| (dim - 1).checked_mul(step.1)?.checked_add(n)?.checked_add(base))
-        .ok_or(OutOfRange)?;
-    if last >= memory.len() {
-        return Err(OutOfRange);
-    }
-    memory.gather(base + keys.start * step.0, keys.len(), dims, step, to);
+    let first = reading.first_inside(at, keys, dim, memory.len()).ok_or(OutOfRange)?;
+    memory.gather(first, keys.len(), dims, reading.step(), to);
     Ok(())
 }
 

@@ -40,6 +40,22 @@ impl Reading {
             .checked_add(of(kv_head, hs)?)
     }
 
+    /// The first element of rows `keys` of a head, where `dim` elements of each of them lie in a
+    /// buffer of `len`; `None` where some do not.
+    pub fn first_inside(
+        &self,
+        (s, kv_head): (usize, usize),
+        keys: &Range<usize>,
+        dim: usize,
+        len: usize,
+    ) -> Option<usize> {
+        let (token, element) = self.step();
+        let base = self.base(s, kv_head)?;
+        let row = base.checked_add((keys.end - 1).checked_mul(token)?)?;
+        let last = row.checked_add((dim - 1).checked_mul(element)?)?;
+        (last < len).then(|| base + keys.start * token)
+    }
+
     /// Strides of token and element.
     pub fn step(&self) -> (usize, usize) {
         (self.strides[Axis::Token as usize], self.strides[Axis::Dim as usize])

@@ -9,6 +9,7 @@ use super::problem::{Problem, Task};
 use super::ranges::{Left, Screen, screen};
 use super::recipe::{Cache, Combine, End, How, Parts, Reading, Recipe};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Elements of the output on which a member is tried before it is judged in full.
 const FIRST_LOOK: usize = 8;
@@ -318,22 +319,17 @@ impl<'p, 'a> Search<'p, 'a> {
     /// Whether every address that a recipe reads is in its buffer.
     fn in_range(&self, recipe: &Recipe) -> bool {
         let p = self.problem;
-        let inside = |reading: &Reading, s, head, last: usize, dim: usize| {
+        let inside = |reading: &Reading, at, keys: &Range<usize>, dim| {
             let memory = if reading.buffer == Cache::K { &p.k } else { &p.v };
-            let (token, element) = reading.step();
-            let end = reading
-                .base(s, head)
-                .and_then(|base| base.checked_add(last.checked_mul(token)?))
-                .and_then(|row| row.checked_add((dim - 1).checked_mul(element)?));
-            end.is_some_and(|end| end < memory.len())
+            reading.first_inside(at, keys, dim, memory.len()).is_some()
         };
         p.units.iter().all(|unit| {
             let keys = recipe.range(unit, p);
             let head = recipe.heads.of(unit.h, p.group(), p.num_kv_heads);
             let (reads_k, reads_v) = p.task.reads();
             keys.is_empty()
-                || (!reads_k || inside(&recipe.k, unit.s, head, keys.end - 1, p.head_dim))
-                    && (!reads_v || inside(&recipe.v, unit.s, head, keys.end - 1, p.head_dim_v))
+                || (!reads_k || inside(&recipe.k, (unit.s, head), &keys, p.head_dim))
+                    && (!reads_v || inside(&recipe.v, (unit.s, head), &keys, p.head_dim_v))
         })
     }
 

@@ -26,6 +26,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use super::verdict::Verdict;
 pub use pairs::{Pair, compare, note_pairs};
 pub use vacc::Evidence;
 
@@ -34,39 +35,6 @@ use addr::judge_addr;
 use softmax::judge_softmax;
 use top_one::note_top_ones;
 use vacc::judge_vacc;
-
-/// What a trace shows of one event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// Within what printing and right arithmetic allow.
-    Clean,
-    /// What lies beside it cannot judge it.
-    Reference,
-    /// One fault of the catalogue fits.
-    Explained,
-    /// Wrong, and nothing fits.
-    Unexplained,
-    /// The event does not hold what is needed.
-    Invalid,
-}
-
-impl Verdict {
-    /// Its word in the contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            Verdict::Clean => "clean",
-            Verdict::Reference => "reference",
-            Verdict::Explained => "explained",
-            Verdict::Unexplained => "unexplained",
-            Verdict::Invalid => "invalid",
-        }
-    }
-
-    /// Whether it says that something is wrong with a kernel.
-    pub fn is_fault(self) -> bool {
-        matches!(self, Verdict::Explained | Verdict::Unexplained)
-    }
-}
 
 /// A verdict with its reasons.
 #[derive(Debug, Clone, PartialEq)]
