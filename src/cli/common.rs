@@ -4,7 +4,8 @@ use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
 use attnbench::data::golden;
 use attnbench::data::slice::KvSlice;
-use attnbench::device::cpu::{CpuConfig, CpuDevice};
+use attnbench::device::cpu::{CpuConfig, CpuDevice, Variant};
+use attnbench::device::finding::{Class, RaceModel};
 use attnbench::device::{CompileError, Device};
 use attnbench::kernel::{Manifest, Registry};
 use attnbench::problem::Case;
@@ -13,14 +14,69 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// What a checked run looks for, and what orders the lanes of a wave.
+#[derive(clap::Args)]
+pub struct Sanitize {
+    /// Run under the checker: memory, race, init, barrier and arith, or only those named
+    #[arg(
+        long,
+        value_name = "CLASS,…",
+        value_delimiter = ',',
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "memory,race,init,barrier,arith",
+        value_parser = parse_class
+    )]
+    pub sanitize: Option<Vec<Class>>,
+    /// With --sanitize, what orders the lanes of a wave: sync (barriers, __syncwarp, shuffles, votes,
+    /// atomics) or lockstep (they advance together, as on AMD)
+    #[arg(long, value_name = "MODEL", default_value = "sync", value_parser = parse_model)]
+    pub race_model: RaceModel,
+}
+
+impl Sanitize {
+    /// The device's configuration for it.
+    pub fn config(&self) -> CpuConfig {
+        let config = CpuConfig::from_env();
+        match &self.sanitize {
+            None => config,
+            Some(classes) => CpuConfig {
+                variant: Variant::Checked,
+                classes: classes.clone(),
+                race_model: self.race_model,
+                ..config
+            },
+        }
+    }
+}
+
+fn parse_class(text: &str) -> Result<Class, String> {
+    let names = Class::ALL.map(Class::name).join(", ");
+    let found = Class::ALL.into_iter().find(|class| class.name() == text);
+    found.ok_or_else(|| format!("no such class of checks; there are {names}"))
+}
+
+fn parse_model(text: &str) -> Result<RaceModel, String> {
+    match text {
+        "sync" => Ok(RaceModel::Sync),
+        "lockstep" => Ok(RaceModel::Lockstep),
+        _ => Err("write sync or lockstep".to_owned()),
+    }
+}
+
 /// The CPU device, of which each thread gets its own.
 pub struct Cpu(Mutex<CpuDevice>);
 
 impl Cpu {
     /// Opens the device that `--device` names.
     pub fn open(name: &str) -> Result<Cpu> {
+        Cpu::with(name, CpuConfig::from_env())
+    }
+
+    /// As [`Cpu::open`], with a configuration of the CPU device's.
+    pub fn with(name: &str, config: CpuConfig) -> Result<Cpu> {
         match name {
-            "auto" | "cpu" => Ok(Cpu(Mutex::new(CpuDevice::new(CpuConfig::from_env())?))),
+            "auto" | "cpu" => Ok(Cpu(Mutex::new(CpuDevice::new(config)?))),
             other if other.starts_with("hip") || other.starts_with("cuda") => bail!(
                 "--device {other}: kernels do not run on GPUs yet in this version; use --device cpu"
             ),

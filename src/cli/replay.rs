@@ -1,9 +1,12 @@
 //! `attnbench replay`.
 
 use super::Found;
-use super::common::{Cpu, check_writable, drivable, json_on_stdout, print, registry, write_json};
+use super::common::{
+    Cpu, Sanitize, check_writable, drivable, json_on_stdout, print, registry, write_json,
+};
 use super::sweep::parse_time;
 use anyhow::{Result, bail};
+use attnbench::device::cpu::Variant;
 use attnbench::judge::diagnose::Options;
 use attnbench::judge::diagnose::failing::of_failure;
 use attnbench::judge::replay::load;
@@ -28,6 +31,12 @@ pub struct Args {
     /// Where to run: auto or cpu
     #[arg(long, default_value = "auto")]
     device: String,
+    #[command(flatten)]
+    sanitize: Sanitize,
+    /// Build the kernel as written and run the failing run in this process, for a debugger
+    /// (gdb --args attnbench replay --debug FILE; break kernel.hip:88; run)
+    #[arg(long, conflicts_with = "sanitize")]
+    debug: bool,
     /// Time limit of one run of the kernel
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     time_limit: Duration,
@@ -60,7 +69,14 @@ pub fn run(args: &Args) -> Result<Found> {
     }
     manifest.complete(&mut recorded.case);
     manifest.supports(&recorded.case)?;
-    let device = Cpu::open(&args.device)?;
+    let mut config = args.sanitize.config();
+    if args.debug {
+        config.variant = Variant::Debug;
+    } else if recorded.was_checked() {
+        // A finding is seen only by those who look.
+        config.variant = Variant::Checked;
+    }
+    let device = Cpu::with(&args.device, config)?;
     // The data are the file's own: no captured slice is named.
     let captured = Arc::default();
     let mut trial = Trial::new(Arc::clone(&manifest), captured, device.another(), args.time_limit);
@@ -112,7 +128,10 @@ pub fn run(args: &Args) -> Result<Found> {
                 };
                 let fault = diagnosis.as_ref().map(|d| format!("  fault   {}\n", headline(d)));
                 let fault = fault.unwrap_or_default();
-                format!("  what    {}\n{fault}{bits}FAIL: {}\n", f.detail, f.property)
+                let more = f.found.iter().filter(|found| found.words != f.detail);
+                let more: String =
+                    more.map(|m| format!("  {:7} {}\n", m.class().name(), m.words)).collect();
+                format!("  what    {}\n{more}{fault}{bits}FAIL: {}\n", f.detail, f.property)
             }
         };
         print(&format!("{} on {}\n  case    {case}\n{text}", manifest.name, device.describe()))?;

@@ -2,8 +2,8 @@
 
 use super::Found;
 use super::common::{
-    Cpu, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout, on_interrupt,
-    print, registry, write_json,
+    Cpu, Sanitize, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout,
+    on_interrupt, print, registry, write_json,
 };
 use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
@@ -35,9 +35,11 @@ pub struct Args {
     /// Lanes of a wave: 32, 64 or both
     #[arg(long, default_value = "both", value_parser = ["32", "64", "both"])]
     wave: String,
-    /// Cases to judge for each kernel, over all wave sizes
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
-    cases: u64,
+    /// Cases to judge for each kernel, over all wave sizes [default: 1000, with --sanitize 200]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    cases: Option<u64>,
+    #[command(flatten)]
+    sanitize: Sanitize,
     /// Seed of the cases, their data and the thread orders
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -83,6 +85,18 @@ pub struct Args {
     /// Write the result as JSON to a file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+}
+
+/// Cases of a kernel where --cases does not say; under the checker the first 64 hold every edge of
+/// every axis, and what is drawn beyond adds less than it does to values.
+const CASES: u64 = 1000;
+const CHECKED_CASES: u64 = 200;
+
+impl Args {
+    fn cases(&self) -> u64 {
+        let default = if self.sanitize.sanitize.is_some() { CHECKED_CASES } else { CASES };
+        self.cases.unwrap_or(default)
+    }
 }
 
 /// More parts than this are a typing error.
@@ -163,7 +177,7 @@ pub fn run(args: &Args) -> Result<Found> {
         return explain(&kernels, case, &captured, element);
     }
     check_options(args, &kernels)?;
-    let device = Cpu::open(&args.device)?;
+    let device = Cpu::with(&args.device, args.sanitize.config())?;
     let quiet = json_on_stdout(args.json.as_deref());
     if let Some(path) = &args.json {
         check_writable(path)?;
@@ -293,7 +307,7 @@ impl Bench<'_> {
         let space = Space::new(self.manifest, &filter, self.captured)?;
         let options = Options {
             seed: args.seed,
-            cases: usize::try_from(args.cases).context("--cases")?,
+            cases: usize::try_from(args.cases()).context("--cases")?,
             shard: (args.shard.0 - 1, args.shard.1),
             deadline: self.deadline,
             fail_fast: args.fail_fast,

@@ -5,6 +5,7 @@
 //! and, before the launch, the outputs and the scratch. After the run everything but the outputs'
 //! own elements and the scratch must be as it was, to the bit.
 
+use super::access;
 use super::inputs::{Inputs, Rows};
 use crate::problem::{Axis, Case, DType, Placement, Placements, Pointer, Run, Stage, Tensor};
 use std::fmt;
@@ -151,6 +152,8 @@ pub struct Output {
 /// A row of scores or weights, in elements of the buffer.
 #[derive(Debug, Clone)]
 struct Open {
+    /// Its sequence.
+    sequence: usize,
     /// All `capacity` elements.
     row: Range<usize>,
     /// Those that are judged.
@@ -166,7 +169,7 @@ impl Output {
                     let first = tensor.place.index(s, 0, h, 0, 0);
                     let keys = case.attended(s);
                     let judged = first + keys.start..first + keys.end;
-                    open.push(Open { row: first..first + case.capacity, judged });
+                    open.push(Open { sequence: s, row: first..first + case.capacity, judged });
                 }
             }
         }
@@ -176,18 +179,24 @@ impl Output {
 
     /// Adds the bytes that a kernel may write.
     fn claim(&self, writable: &mut Vec<Range<usize>>) {
+        self.each_writable(|range, _| writable.push(range));
+    }
+
+    /// Visits the bytes that a kernel may write, with the sequence whose they are.
+    fn each_writable(&self, mut visit: impl FnMut(Range<usize>, usize)) {
         let size = self.dtype.size();
-        let mut claim = |first: usize, count: usize| {
+        let mut visit = |first: usize, count: usize, s: usize| {
             let at = self.base + first * size;
-            writable.push(at..at + count * size);
+            visit(at..at + count * size, s);
         };
         if !self.open.is_empty() {
-            return self.open.iter().for_each(|open| claim(open.row.start, open.row.len()));
+            let rows = self.open.iter();
+            return rows.for_each(|o| visit(o.row.start, o.row.len(), o.sequence));
         }
         for run in &self.runs {
             match run.step {
-                1 => claim(run.first, run.count),
-                step => (0..run.count).for_each(|i| claim(run.first + i * step, 1)),
+                1 => visit(run.first, run.count, run.at[0]),
+                step => (0..run.count).for_each(|i| visit(run.first + i * step, 1, run.at[0])),
             }
         }
     }
@@ -380,24 +389,98 @@ impl Image {
         self.poison_empty_parts(inputs, poisons, memory);
     }
 
+    /// What a kernel may do with each byte, for a run that is checked: `map` is all 0, a byte for each
+    /// of the image's.
+    ///
+    /// Of an input the elements that hold something may be read; keys before the window, too: they
+    /// are the sequence's own. Of an output the elements that the stage writes may be written and
+    /// then read, and scratch. All else is forbidden: rows from `seq_len` on, other layers, gaps,
+    /// the zones around the buffers. Rows of a batch are marked as their sequence's.
+    pub fn allow(&self, case: &Case, inputs: &Inputs, map: &mut [u8]) {
+        let batch = case.batch();
+        for buffer in &self.buffers {
+            let Some(tensor) = &buffer.tensor else {
+                map[buffer.range.clone()].fill(access::READ | access::WRITE);
+                continue;
+            };
+            let is_int = matches!(tensor.pointer, Pointer::SeqLens | Pointer::Pos);
+            if !is_int && !inputs.0.contains_key(&tensor.pointer) {
+                continue;
+            }
+            let held = |s: usize| match tensor.pointer {
+                Pointer::K | Pointer::V if case.stage == Stage::Append => 0..case.pos(s),
+                Pointer::K | Pointer::V => 0..case.seq_lens[s],
+                Pointer::Scores | Pointer::Probs => case.live(s),
+                _ => 0..tensor.shape.tokens[s],
+            };
+            let layer =
+                if matches!(tensor.pointer, Pointer::K | Pointer::V) { case.layer } else { 0 };
+            let (size, place) = (buffer.dtype.size(), &tensor.place);
+            let own = tensor.shape.tokens.len() == batch && batch > 1;
+            let step_d = if tensor.shape.dim == 1 { 1 } else { place.stride(Axis::Dim) };
+            for s in 0..tensor.shape.tokens.len() {
+                let bits = access::READ | access::INIT | if own { access::owner(s) } else { 0 };
+                for (h, t) in (0..tensor.shape.heads).flat_map(|h| held(s).map(move |t| (h, t))) {
+                    let first = buffer.range.start + place.index(s, layer, h, t, 0) * size;
+                    match step_d {
+                        1 => map[first..first + tensor.shape.dim * size].fill(bits),
+                        step => (0..tensor.shape.dim)
+                            .for_each(|d| map[first + d * step * size..][..size].fill(bits)),
+                    }
+                }
+            }
+        }
+        self.allow_nothing_of_empty_parts(inputs, map);
+        for output in &self.outputs {
+            let owner = |s: usize| if batch > 1 { access::owner(s) } else { 0 };
+            output.each_writable(|at, s| {
+                let held = map[at.start] & access::INIT;
+                map[at].fill(access::READ | access::WRITE | held | owner(s));
+            });
+        }
+    }
+
+    /// The rows of an empty part hold nothing.
+    fn allow_nothing_of_empty_parts(&self, inputs: &Inputs, map: &mut [u8]) {
+        for range in self.empty_parts(inputs) {
+            map[range].fill(access::READ);
+        }
+    }
+
+    /// The first judged element of an output that nothing has written, as an index among them.
+    pub fn unwritten(&self, output: Pointer, map: &[u8]) -> Option<usize> {
+        let output = self.output(output);
+        let bytes = output.runs.iter().flat_map(|run| (0..run.count).map(|i| output.byte(run, i)));
+        bytes.into_iter().position(|byte| map[byte] & access::INIT == 0)
+    }
+
     /// An empty part has an lse of -inf, and in its rows of `partial_out` stands what happened to be
     /// there: poison.
     fn poison_empty_parts(&self, inputs: &Inputs, poisons: Poisons, memory: &mut [u8]) {
-        let Some(lses) = inputs.0.get(&Pointer::PartialLse) else { return };
+        for range in self.empty_parts(inputs) {
+            poisons.of(Pointer::PartialOut.name()).fill(&mut memory[range], DType::F32);
+        }
+    }
+
+    /// Where the rows of empty parts lie, bytes.
+    fn empty_parts(&self, inputs: &Inputs) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        let Some(lses) = inputs.0.get(&Pointer::PartialLse) else { return found };
         let parts = self.buffers.iter().find(|b| b.name == Pointer::PartialOut.name());
         let Some((buffer, tensor)) = parts.and_then(|b| Some((b, b.tensor.as_ref()?))) else {
-            return;
+            return found;
         };
-        let (size, poison) = (buffer.dtype.size(), poisons.of(&buffer.name));
+        let size = buffer.dtype.size();
         for (s, h) in (0..tensor.shape.tokens.len())
             .flat_map(|s| (0..tensor.shape.heads).map(move |h| (s, h)))
         {
             let lse = lses.all(s, h).iter().enumerate();
             for (part, _) in lse.filter(|(_, lse)| **lse == f32::NEG_INFINITY) {
                 let first = buffer.range.start + tensor.place.index(s, 0, h, part, 0) * size;
-                poison.fill(&mut memory[first..first + tensor.shape.dim * size], buffer.dtype);
+                found.push(first..first + tensor.shape.dim * size);
             }
         }
+        found
     }
 
     /// The first byte that changed and may not have.
@@ -414,7 +497,7 @@ impl Image {
         // Beside the judged elements of an open row: as it was, or the one other value.
         for output in &self.outputs {
             let (size, tolerated) = (output.dtype.size(), output.tolerated());
-            for Open { row, judged } in &output.open {
+            for Open { row, judged, .. } in &output.open {
                 for element in row.clone().filter(|i| !judged.contains(i)) {
                     let byte = output.base + element * size;
                     let same = before[byte..byte + size] == after[byte..byte + size];
@@ -425,6 +508,40 @@ impl Image {
             }
         }
         None
+    }
+
+    /// A byte of the image in words, and where it may not be touched: why not.
+    pub fn locate(&self, case: &Case, byte: usize) -> String {
+        let inside = self.buffers.iter().find(|b| b.range.contains(&byte));
+        let Some((b, tensor)) = inside.and_then(|b| Some((b, b.tensor.as_ref()?))) else {
+            return self.describe(byte);
+        };
+        let element = (byte - b.range.start) / b.dtype.size();
+        let place = &tensor.place;
+        let Some(at) = place.coordinates(element) else {
+            let Some((at, beyond)) = place.nearest_below(element) else {
+                return format!("{} before the tensor's first element", b.name);
+            };
+            let elements = if beyond == 1 { "element" } else { "elements" };
+            let name = tensor_element(&b.name, place, at);
+            return format!("{name} + {beyond} {elements}, in a gap between its strides");
+        };
+        let [s, layer, _, token, _] = at;
+        let name = tensor_element(&b.name, place, at);
+        let len = case.seq_lens.get(s).copied().unwrap_or(0);
+        let keyed =
+            matches!(tensor.pointer, Pointer::K | Pointer::V | Pointer::Scores | Pointer::Probs);
+        match tensor.pointer {
+            Pointer::K | Pointer::V if layer != case.layer => {
+                format!("{name}, of another layer than the attended one, {}", case.layer)
+            }
+            _ if keyed && token >= len => {
+                let past = token - len + 1;
+                let tokens = if past == 1 { "token" } else { "tokens" };
+                format!("{name}, {past} {tokens} past the sequence's seq_len of {len}")
+            }
+            _ => name,
+        }
     }
 
     /// A byte of the image in words.
@@ -455,17 +572,22 @@ impl Image {
         };
         match tensor.place.coordinates(element) {
             Some(at) => {
-                let axes = tensor.place.layout().axes().unwrap_or_default();
-                let place: Vec<String> = axes
-                    .iter()
-                    .filter(|a| tensor.place.extents().get(**a) > 1)
-                    .map(|a| format!("{} {}", a.word(), at[*a as usize]))
-                    .collect();
-                format!("{}[{}] ({kind})", b.name, place.join(", "))
+                format!("{} ({kind})", tensor_element(&b.name, &tensor.place, at))
             }
             None => format!("{} at element {element} (a gap between its strides)", b.name),
         }
     }
+}
+
+/// `v[sequence 1, head 2, token 17, element 5]`, without the axes of extent 1.
+fn tensor_element(name: &str, place: &Placement, at: [usize; 5]) -> String {
+    let axes = place.layout().axes().unwrap_or_default();
+    let place: Vec<String> = axes
+        .iter()
+        .filter(|a| place.extents().get(**a) > 1)
+        .map(|a| format!("{} {}", a.word(), at[*a as usize]))
+        .collect();
+    if place.is_empty() { format!("{name}[0]") } else { format!("{name}[{}]", place.join(", ")) }
 }
 
 /// Stores 4-byte words one after the other.

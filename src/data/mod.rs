@@ -1,5 +1,6 @@
 //! Data: what the tensors of a case hold, what lies around them, captured slices, and traces.
 
+pub mod access;
 pub mod captured;
 pub mod generate;
 pub mod golden;

@@ -9,7 +9,9 @@
 //! `unsafe` is allowed on this floor only.
 
 pub mod cpu;
+pub mod finding;
 
+use finding::Finding;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -190,6 +192,9 @@ pub enum Fault {
         /// Which thread was running.
         place: Option<Place>,
     },
+    /// The checker ended the run, as it could not go on after what it found.
+    #[error("the run was ended by what the checker found")]
+    Found,
 }
 
 fn at(place: &Option<Place>) -> String {
@@ -232,6 +237,27 @@ pub trait Device: Send {
     /// # Errors
     /// [`RunError::Device`] where there is not so much memory.
     fn arena(&mut self, bytes: usize) -> Result<&mut [u8], RunError>;
+
+    /// Whether runs are checked.
+    fn is_checked(&self) -> bool {
+        false
+    }
+
+    /// Of a device that checks its runs: what each byte of the next run's image may be used for
+    /// ([`finding::access`]), one byte a byte, all of them 0. `None` where runs are not checked.
+    fn access_map(&mut self) -> Option<&mut [u8]> {
+        None
+    }
+
+    /// The access map as the last run left it: what the kernel wrote holds a value.
+    fn accessed(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// What the last run's checks found, in order of discovery.
+    fn findings(&mut self) -> Vec<Finding> {
+        Vec::new()
+    }
 
     /// Runs launches in order on the image. `order_seed` permutes the order of blocks and of the
     /// threads between barriers, where the device can.

@@ -6,6 +6,7 @@ pub mod diagnose;
 pub mod draw;
 pub mod law;
 pub mod replay;
+pub mod sanitize;
 pub mod shrink;
 pub mod space;
 pub mod sweep;

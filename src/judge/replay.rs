@@ -1,5 +1,6 @@
 //! Failing cases as files: saved as kv-slices, run again to the same bits.
 
+use super::sanitize::Found;
 use super::sweep::Finding;
 use super::trial::{Failure, Outcome, Trial, TrialError};
 use crate::data::captured::inputs_of;
@@ -29,7 +30,9 @@ pub fn save(
 ) -> Result<PathBuf, SliceError> {
     let Finding { case, failure, .. } = finding;
     let id = case.to_string();
-    let hash = blake3::hash(id.as_bytes()).to_hex();
+    // Two findings of a class may shrink to the same case.
+    let found: String = failure.found.iter().map(Found::key).collect();
+    let hash = blake3::hash(format!("{id}{found}").as_bytes()).to_hex();
     let name = format!("{}-{}-{}", manifest.name, failure.property.replace('/', "-"), &hash[..8]);
     // A folder that cannot be made is reported by the write.
     let _ = std::fs::create_dir_all(folder);
@@ -170,6 +173,15 @@ impl Recorded {
     /// Whether it is a capture of an engine's, and not a case that a sweep saved.
     pub fn is_capture(&self) -> bool {
         matches!(&self.file, File::Kv(slice) if slice.case.is_none())
+    }
+
+    /// Whether what it was saved for was found by the checker.
+    pub fn was_checked(&self) -> bool {
+        let property = match &self.file {
+            File::Kv(slice) => slice.property.as_deref(),
+            File::Stage(slice) => Some(slice.property.as_str()),
+        };
+        property.is_some_and(|property| property.starts_with("sanitize/"))
     }
 
     /// Runs the case again on the file's own tensors.

@@ -8,9 +8,11 @@ use super::coverage::Coverage;
 use super::diagnose::Diagnosis;
 use super::diagnose::failing::explain;
 use super::draw::Draw;
+use super::sanitize::Found;
 use super::shrink::Cases;
 use super::space::Space;
 use super::trial::{Failure, Outcome, Passed, Trial, TrialError};
+use crate::device::finding::{Class, Kind};
 use crate::problem::Case;
 use proptest::strategy::ValueTree;
 use std::collections::BTreeMap;
@@ -243,7 +245,7 @@ pub fn sweep(
     let cases = Cases::new(space.clone());
     let trial = trials.first_mut().expect("there is a thread");
     let findings = tally
-        .findings(trial, |trial, case, failure| shrink(&cases, trial, case, failure, interrupted));
+        .findings(trial, |trial, case, failed| shrink(&cases, trial, case, failed, interrupted));
     // One part of a sweep need not exercise everything; all parts together do.
     let whole = options.shard.1 == 1;
     let missing = if whole { tally.coverage.missing(space) } else { Vec::new() };
@@ -303,7 +305,8 @@ impl Shared<'_> {
                     }
                     if let Judged::Failed(_, failure) = &judged {
                         self.failed.fetch_add(1, Ordering::Relaxed);
-                        if failure.property == "timeout" {
+                        let endless = |f: &Found| f.finding.kind == Kind::Endless;
+                        if failure.property == "timeout" || failure.found.iter().any(endless) {
                             self.timeouts.fetch_add(1, Ordering::Relaxed);
                         }
                     }
@@ -339,7 +342,7 @@ fn shrink(
     cases: &Cases,
     trial: &mut Trial,
     case: Case,
-    failure: Failure,
+    (fault, failure): (&Fault, Failure),
     interrupted: &AtomicBool,
 ) -> (Case, Failure, usize) {
     let start = Instant::now();
@@ -355,12 +358,16 @@ fn shrink(
         && !interrupted.load(Ordering::Relaxed)
     {
         tries += 1;
-        more = match trial.judge(&tree.current()) {
-            Ok(Outcome::Failed(f)) if family(f.property) == family(smallest.property) => {
-                smallest = *f;
+        let failed = match trial.judge(&tree.current()) {
+            Ok(Outcome::Failed(failure)) => fault.of(&failure),
+            _ => None,
+        };
+        more = match failed {
+            Some(failure) => {
+                smallest = failure;
                 tree.simplify()
             }
-            _ => tree.complicate(),
+            None => tree.complicate(),
         };
     }
     trial.set_time_limit(limit);
@@ -373,6 +380,36 @@ fn family(property: &str) -> &str {
         return property;
     }
     property.split('/').next().unwrap_or(property)
+}
+
+/// What a failure is a failure of: the family of its property, unless that is a finding's, and each
+/// of its findings.
+fn faults(failure: &Failure) -> Vec<Fault> {
+    let found = failure.found.iter().map(|f| Fault::Found(f.class(), f.key()));
+    let value = (!failure.property.starts_with("sanitize/"))
+        .then(|| Fault::Value(family(failure.property).to_owned()));
+    value.into_iter().chain(found).collect()
+}
+
+/// One fault of a kernel; in this order they are told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// Of the outputs, or of the run as a whole: the family of properties.
+    Value(String),
+    /// Found by the checker: the class, and what makes it one fault.
+    Found(Class, String),
+}
+
+impl Fault {
+    /// The failure as this fault alone has it, where it has it at all.
+    fn of(&self, failure: &Failure) -> Option<Failure> {
+        match self {
+            Fault::Value(property) => {
+                (family(failure.property) == property).then(|| failure.clone())
+            }
+            Fault::Found(_, key) => failure.of_finding(key),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -409,23 +446,32 @@ impl Tally {
         }
     }
 
-    /// One finding a family of properties: its cheapest case, shrunk.
+    /// One finding a fault: its cheapest case, shrunk. What the checker found is told by class, and
+    /// within it the most frequent first.
     fn findings(
         &self,
         trial: &mut Trial,
-        mut shrink: impl FnMut(&mut Trial, Case, Failure) -> (Case, Failure, usize),
+        mut shrink: impl FnMut(&mut Trial, Case, (&Fault, Failure)) -> (Case, Failure, usize),
     ) -> Vec<Finding> {
-        let mut by_property: BTreeMap<&str, Vec<&(Case, Box<Failure>)>> = BTreeMap::new();
+        let mut by_fault: BTreeMap<Fault, Vec<&(Case, Box<Failure>)>> = BTreeMap::new();
         for failed in &self.failures {
-            by_property.entry(family(failed.1.property)).or_default().push(failed);
+            for fault in faults(&failed.1) {
+                by_fault.entry(fault).or_default().push(failed);
+            }
         }
-        by_property
-            .into_values()
-            .map(|failed| {
+        let mut by_fault: Vec<_> = by_fault.into_iter().collect();
+        by_fault.sort_by_key(|(fault, failed)| match fault {
+            Fault::Value(_) => (None, 0),
+            Fault::Found(class, _) => (Some(*class), usize::MAX - failed.len()),
+        });
+        by_fault
+            .into_iter()
+            .map(|(fault, failed)| {
                 let size = |case: &Case| case.work() + case.head_dim + case.num_heads;
                 let (original, failure) =
                     failed.iter().min_by_key(|(c, _)| size(c)).expect("a property that failed");
-                let (case, failure, tries) = shrink(trial, original.clone(), (**failure).clone());
+                let failure = fault.of(failure).expect("the fault of this failure");
+                let (case, failure, tries) = shrink(trial, original.clone(), (&fault, failure));
                 let larger = failed.iter().map(|(case, failure)| (case, &**failure));
                 let diagnosis = explain(trial, (&case, &failure), larger);
                 let others = failed.iter().filter(|(c, _)| c != original).take(LISTED);
@@ -514,7 +560,7 @@ pub fn judge_one(trial: &mut Trial, case: &Case) -> Result<Report, TrialError> {
         Outcome::Failed(failure) => Judged::Failed(case.clone(), failure),
         Outcome::Vacuous(why) => Judged::Vacuous(why),
     });
-    let findings = tally.findings(trial, |_, case, failure| (case, failure, 0));
+    let findings = tally.findings(trial, |_, case, (_, failure)| (case, failure, 0));
     let name = trial.manifest().name.clone();
     let seconds = start.elapsed().as_secs_f64();
     Ok(tally.report(name, Vec::new(), findings, None, seconds))

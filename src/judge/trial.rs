@@ -2,6 +2,7 @@
 
 use super::compare::{Comparison, Where, compare, place, values};
 use super::law::{self, Law, Posed};
+use super::sanitize::{self, Found};
 use crate::data::captured::Captured;
 use crate::data::generate::{DataError, generate};
 use crate::data::image::{Image, Poisons, Role, Stray};
@@ -117,6 +118,22 @@ pub struct Failure {
     pub order_seed: u64,
     /// The buffers, to be saved.
     pub buffers: Buffers,
+    /// What a checked run found, each fault once, the gravest class first.
+    pub found: Vec<Found>,
+}
+
+impl Failure {
+    /// The failure as one of its findings alone has it; `None` where it has no such.
+    pub fn of_finding(&self, key: &str) -> Option<Failure> {
+        let found = self.found.iter().find(|found| found.key() == key)?.clone();
+        Some(Failure {
+            property: found.property(),
+            detail: found.words.clone(),
+            comparison: None,
+            found: vec![found],
+            ..self.clone()
+        })
+    }
 }
 
 /// The buffers of a failing run by name, each from its first element.
@@ -216,16 +233,37 @@ impl Trial {
 
         let mut first: Option<Vec<u8>> = None;
         let mut passed = Passed::default();
-        for (run, poisons) in Poisons::RUNS.into_iter().enumerate() {
+        let mut found = FoundOnce::default();
+        // What the checker looks at does not depend on the poison; an order more may show a race.
+        let checked = self.device.is_checked();
+        let runs: &[usize] = if checked { &[0, 2] } else { &[0, 1, 2] };
+        let mut last = (0, Poisons::RUNS[0], case.order_seed);
+        for (run, poisons) in runs.iter().map(|&run| (run, Poisons::RUNS[run])) {
             let order_seed = case.order_seed.wrapping_add(run as u64);
+            last = (run, poisons, order_seed);
             let fault = self.run(case, inputs, &image, &launches, poisons, order_seed)?;
             let ended = fault.is_none();
+            if checked {
+                self.look(case, &image, &judged, ended, &mut found);
+            }
+            let list = found.list();
             let failed = |trial: &mut Trial, property, detail, comparison: Option<Comparison>| {
                 let buffers = trial.buffers(&image, ended)?;
-                let failure =
-                    Failure { property, detail, comparison, run, poisons, order_seed, buffers };
+                let failure = Failure {
+                    property,
+                    detail,
+                    comparison,
+                    run,
+                    poisons,
+                    order_seed,
+                    buffers,
+                    found: list.clone(),
+                };
                 Ok(Outcome::Failed(Box::new(failure)))
             };
+            if let (Some(Fault::Found), Some(gravest)) = (&fault, list.first()) {
+                return failed(self, gravest.property(), gravest.words.clone(), None);
+            }
             if let Some(fault) = fault {
                 let (property, detail) = fault_in_words(&fault, &image);
                 return failed(self, property, detail, None);
@@ -259,7 +297,17 @@ impl Trial {
                 _ => {}
             }
         }
-        if let Some((law, posed)) = law::choose(&self.manifest, case, inputs) {
+        if let Some(gravest) = found.list().first() {
+            let (run, poisons, order_seed) = last;
+            let (property, detail) = (gravest.property(), gravest.words.clone());
+            let (comparison, found) = (None, found.list());
+            let buffers = self.buffers(&image, true)?;
+            let failure =
+                Failure { property, detail, comparison, run, poisons, order_seed, buffers, found };
+            return Ok(Outcome::Failed(Box::new(failure)));
+        }
+        // Laws are about values: they are for the fast build.
+        if let Some((law, posed)) = law::choose(&self.manifest, case, inputs).filter(|_| !checked) {
             passed.law = Some(law);
             passed.runs += posed.runs.len();
             if let Some(failure) = self.try_law(law, &posed, case, &image, &expected)? {
@@ -287,14 +335,35 @@ impl Trial {
         if let Some(fault) = self.run(case, inputs, &image, &launches, poisons, order_seed)? {
             let (property, detail) = fault_in_words(&fault, &image);
             let buffers = self.buffers(&image, false)?;
-            let (comparison, run) = (None, 2);
+            let (comparison, run, found) = (None, 2, Vec::new());
             let failure =
-                Failure { property, detail, comparison, run, poisons, order_seed, buffers };
+                Failure { property, detail, comparison, run, poisons, order_seed, buffers, found };
             return Ok(Some(Outcome::Failed(Box::new(failure))));
         }
         let failure = self.try_law(law, &posed, case, &image, &expected)?;
         let passed = Passed { ratio: 0.0, runs: 1 + posed.runs.len(), law: Some(law) };
         Ok(Some(failure.map_or(Outcome::Passed(passed), |f| Outcome::Failed(Box::new(f)))))
+    }
+
+    /// Takes over what the checks of the last run found.
+    fn look(
+        &mut self,
+        case: &Case,
+        image: &Image,
+        judged: &[Pointer],
+        ended: bool,
+        found: &mut FoundOnce,
+    ) {
+        for finding in self.device.findings() {
+            found.add(Found::new(finding, case, image));
+        }
+        let Some(map) = self.device.accessed().filter(|_| ended) else { return };
+        for output in sanitize::must_be_written(case, judged) {
+            if let Some(index) = image.unwritten(output, map) {
+                let at = place(case, image, output, index);
+                found.add(Found::unwritten(&element_in_words(case, output, at)));
+            }
+        }
     }
 
     /// Tries a law on a case that has just been run; how it fails, if it does.
@@ -314,8 +383,8 @@ impl Trial {
         let poisons = Poisons::RUNS[2];
         let failed = |detail: String, comparison: Option<Comparison>| {
             let (property, run, order_seed) = (law.property(), 2, case.order_seed);
-            let buffers = buffers.clone();
-            Some(Failure { property, detail, comparison, run, poisons, order_seed, buffers })
+            let (buffers, found) = (buffers.clone(), Vec::new());
+            Some(Failure { property, detail, comparison, run, poisons, order_seed, buffers, found })
         };
         let mut runs = Vec::new();
         for (other, inputs) in &posed.runs {
@@ -502,6 +571,9 @@ impl Trial {
         let kernel = &self.manifest.name;
         let refused = |source| TrialError::Run { kernel: kernel.clone(), source };
         self.device.arena(image.size()).map_err(refused)?.copy_from_slice(&self.before);
+        if let Some(map) = self.device.access_map() {
+            image.allow(case, inputs, map);
+        }
         match self.device.run(launches, order_seed, self.time_limit) {
             Ok(()) => Ok(None),
             Err(RunError::Fault(fault)) => Ok(Some(fault)),
@@ -550,6 +622,25 @@ impl Trial {
         let source = self.manifest.source(&Env::new(case, &case.placements()?))?;
         self.module(source)?;
         Ok(())
+    }
+}
+
+/// Findings, each fault once.
+#[derive(Default)]
+struct FoundOnce(Vec<Found>);
+
+impl FoundOnce {
+    fn add(&mut self, found: Found) {
+        if !self.0.iter().any(|known| known.key() == found.key()) {
+            self.0.push(found);
+        }
+    }
+
+    /// The gravest class first.
+    fn list(&self) -> Vec<Found> {
+        let mut list = self.0.clone();
+        list.sort_by_key(Found::class);
+        list
     }
 }
 
@@ -669,6 +760,7 @@ fn fault_in_words(fault: &Fault, image: &Image) -> (&'static str, String) {
         Fault::Deadlock { .. } => ("deadlock", fault.to_string()),
         Fault::SharedOverrun { .. } => ("shared-overrun", fault.to_string()),
         Fault::Trap { .. } => ("trap", fault.to_string()),
+        Fault::Found => ("sanitize", fault.to_string()),
     }
 }
 

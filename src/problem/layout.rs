@@ -397,6 +397,24 @@ impl Placement {
         (rest == 0).then_some(at)
     }
 
+    /// The coordinates of the element that lies last before an offset in a gap, along the axes from
+    /// the largest stride, and how many elements the offset lies beyond it; `None` before the first.
+    pub fn nearest_below(&self, element: usize) -> Option<([usize; 5], usize)> {
+        let mut rest = element.checked_sub(self.offset)?;
+        let mut axes: Vec<Axis> = Axis::ALL
+            .into_iter()
+            .filter(|a| self.layout.has(*a) && self.extents.get(*a) > 1)
+            .collect();
+        axes.sort_by_key(|a| std::cmp::Reverse(self.stride(*a)));
+        let mut at = [0; 5];
+        for axis in axes {
+            let c = (rest / self.stride(axis)).min(self.extents.get(axis) - 1);
+            at[axis as usize] = c;
+            rest -= c * self.stride(axis);
+        }
+        Some((at, rest))
+    }
+
     /// The layout string.
     pub fn layout(&self) -> &Layout {
         &self.layout

@@ -1,8 +1,11 @@
 //! The JSON documents of the commands. Their keys are contracts: add, never change.
 
+use crate::device::Place;
+use crate::device::finding::{Access, Line, Site};
 use crate::judge::compare::Comparison;
 use crate::judge::coverage::Coverage;
 use crate::judge::diagnose::Diagnosis;
+use crate::judge::sanitize::Found;
 use crate::judge::sweep::{Report, Verdict};
 use crate::judge::trial::Failure;
 use crate::problem::Case;
@@ -145,9 +148,53 @@ pub fn failure(
         "diagnosis".into(),
         diagnosis.map_or(Value::Null, |d| super::diagnose::object(d).into()),
     );
+    if !failure.found.is_empty() {
+        f.insert("findings".into(), failure.found.iter().map(finding).collect());
+    }
     f.insert("saved".into(), json!(saved.path));
     f.insert("replay".into(), json!(saved.replay));
     f
+}
+
+/// What the checker found.
+fn finding(found: &Found) -> Value {
+    let f = &found.finding;
+    let place = |p: &Place, thread: u32| json!({"launch": p.launch, "block": p.block, "thread": thread, "thread_idx": p.thread});
+    let line = |l: &Line| {
+        let known = l.line > 0;
+        json!({
+            "file": known.then(|| l.file.display().to_string()),
+            "line": known.then_some(l.line),
+            "function": l.function,
+        })
+    };
+    let site = |s: &Site| {
+        let mut own = line(&s.line);
+        own["callers"] = s.callers.iter().map(line).collect();
+        own
+    };
+    let access = |a: &Access| json!({"write": a.write, "atomic": a.atomic, "bytes": a.bytes});
+    let standing = f
+        .standing
+        .iter()
+        .map(|s| json!({"threads": s.threads, "what": s.what, "at": s.site.as_ref().map(site)}));
+    json!({
+        "class": f.kind.class().name(),
+        "kind": f.kind.name(),
+        "words": found.words,
+        "target": (!found.target.is_empty()).then_some(&found.target),
+        "at": site(&f.site),
+        "place": f.place.as_ref().map(|p| place(p, f.thread)),
+        "wave": f.place.map(|_| f.wave),
+        "lane": f.place.map(|_| f.lane),
+        "access": f.access.as_ref().map(access),
+        "other": f.other.as_ref().map(|o| json!({
+            "place": place(&o.place, o.thread), "at": site(&o.site), "access": access(&o.access),
+        })),
+        "standing": standing.collect::<Vec<_>>(),
+        "detail": f.detail,
+        "count": f.count,
+    })
 }
 
 fn measures(f: &mut Map<String, Value>, c: &Comparison) {

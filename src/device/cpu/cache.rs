@@ -24,6 +24,20 @@ pub(super) struct Description {
     pub(super) tls_bytes: usize,
     /// Where in it the dynamic block starts.
     pub(super) dynamic_offset: usize,
+    /// What the segment holds.
+    pub(super) arrays: Vec<SharedArray>,
+}
+
+/// A shared array of the source, or the dynamic block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SharedArray {
+    /// As the source has it, with the functions around it.
+    pub(super) name: String,
+    /// Bytes from the segment's start.
+    pub(super) offset: usize,
+    /// Bytes; of the dynamic block all that it may have.
+    pub(super) bytes: usize,
+    pub(super) dynamic: bool,
 }
 
 /// Adds bytes and their length, so that no two lists of fields hash alike.

@@ -36,15 +36,20 @@ pub(super) enum Outcome {
 }
 
 impl Worker {
-    pub(super) fn start(program: &Path, file: &SharedFile) -> Result<Worker, RunError> {
-        let fd = file.raw();
+    /// Starts a process that works on these files: the arena's, and its access map's.
+    pub(super) fn start(program: &Path, files: &[&SharedFile]) -> Result<Worker, RunError> {
+        let fds: Vec<i32> = files.iter().map(|file| file.raw()).collect();
         let mut command = Command::new(program);
-        command.arg(WORKER_ARGUMENT).arg(fd.to_string());
+        command.arg(WORKER_ARGUMENT).args(fds.iter().map(i32::to_string));
         // Its own process group: an interrupt from the keyboard is the device's to handle.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
-        // SAFETY: between fork and exec only one system call is made, on a descriptor that stays
-        // open as long as `file`, which outlives the spawn.
-        unsafe { command.pre_exec(move || keep_over_exec(BorrowedFd::borrow_raw(fd))) };
+        // SAFETY: between fork and exec only one system call a file is made, on a descriptor that
+        // stays open as long as the file, which outlives the spawn.
+        unsafe {
+            command.pre_exec(move || {
+                fds.iter().try_for_each(|&fd| keep_over_exec(BorrowedFd::borrow_raw(fd)))
+            })
+        };
         let mut child = command.spawn().map_err(|e| not_a_worker(program, &e.to_string()))?;
         let (Some(requests), Some(replies)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(RunError::Device("the worker has no pipes".to_owned()));
@@ -87,7 +92,9 @@ impl Worker {
         let why = match self.ask(request, READY).map_err(broken)? {
             Outcome::Reply(Reply::Done) => return Ok(()),
             Outcome::Reply(Reply::Failed(why)) => why,
-            Outcome::Reply(Reply::Fault(_)) => "an answer that makes no sense".to_owned(),
+            Outcome::Reply(Reply::Fault(_) | Reply::Checked(..)) => {
+                "an answer that makes no sense".to_owned()
+            }
             Outcome::TimedOut => format!("no answer within {READY:?}"),
             Outcome::Died(status) => format!("the worker ended with {status}"),
         };

@@ -16,7 +16,7 @@ use super::Variant;
 use super::cache::{self, Description, Slot};
 use super::diagnostics::{self, Files};
 use super::toolchain::Toolchain;
-use super::{elf, includes, shim};
+use super::{elf, includes, redzone, shim};
 
 /// The name of the dynamic block; `entry.h` takes its address.
 pub(super) const DYNAMIC_SYMBOL: &str = "attnbench_dynamic_shared";
@@ -81,9 +81,16 @@ fn flags(
     headers: &Path,
     folders: &[PathBuf],
 ) -> Vec<String> {
-    let Variant::Fast = setting.variant;
     let mut flags: Vec<String> =
         setting.toolchain.compile_flags().into_iter().map(String::from).collect();
+    match setting.variant {
+        Variant::Fast => {}
+        Variant::Checked => {
+            flags.push("-DATTNBENCH_CHECKED=1".to_owned());
+            flags.extend(setting.toolchain.checked_flags().iter().map(|&flag| flag.to_owned()));
+        }
+        Variant::Debug => flags.extend(["-O0", "-g", "-fno-omit-frame-pointer"].map(String::from)),
+    }
     flags.push(format!("-DATTNBENCH_WAVE={}", source.wave));
     flags.push(format!("-I{}", headers.display()));
     flags.extend(folders.iter().map(|dir| format!("-I{}", dir.display())));
@@ -105,7 +112,7 @@ impl Job<'_> {
         add(self.setting.toolchain.version.as_bytes());
         add(shim::HASH.as_bytes());
         self.flags.iter().for_each(|flag| add(flag.as_bytes()));
-        self.setting.toolchain.link_flags().iter().for_each(|flag| add(flag.as_bytes()));
+        self.link_flags().iter().for_each(|flag| add(flag.as_bytes()));
         for (path, contents) in &scan.files {
             // The path too: messages and `assert` name it.
             add(path.as_os_str().as_encoded_bytes());
@@ -149,15 +156,24 @@ impl Job<'_> {
             ["kernel.cpp", "kernel.o", "shared.s", "kernel.so"].map(|name| dir.path().join(name));
         put(&wrapper, self.wrapper().as_bytes())?;
         let toolchain = self.setting.toolchain;
-        self.attempt(
-            toolchain.command().args(&self.flags).arg("-c").arg(&wrapper).arg("-o").arg(&object),
-            &wrapper,
-        )?;
+        let mut compile = toolchain.command();
+        compile.args(&self.flags);
+        if self.setting.variant == Variant::Checked {
+            let spread = dir.path().join("kernel.s");
+            compile.arg("-S").arg(&wrapper).arg("-o").arg(&spread);
+            self.attempt(&mut compile, &wrapper)?;
+            let text = fs::read_to_string(&spread).map_err(|e| reading(&spread, &e))?;
+            put(&spread, redzone::spread(&text).as_bytes())?;
+            let mut assemble = toolchain.command();
+            self.attempt(assemble.arg("-c").arg(&spread).arg("-o").arg(&object), &wrapper)?;
+        } else {
+            self.attempt(compile.arg("-c").arg(&wrapper).arg("-o").arg(&object), &wrapper)?;
+        }
 
         let names = elf::dynamic_shared_names(&read(&object)?).map_err(|e| odd(&object, e))?;
         put(&assembly, dynamic_block(&names).as_bytes())?;
         let mut link = toolchain.command();
-        link.arg(&object).arg(&assembly).args(toolchain.link_flags());
+        link.arg(&object).arg(&assembly).args(self.link_flags());
         self.attempt(link.arg("-lm").arg("-o").arg(&binary), &wrapper)?;
 
         let contents = read(&binary)?;
@@ -169,9 +185,19 @@ impl Job<'_> {
             elf::tls_layout(&contents).map_err(|e| odd(&binary, e))?;
         let made_from =
             format!("{} by {} {}", self.path.display(), toolchain.version, self.flags.join(" "));
-        let description = Description { made_from, params, tls_bytes, dynamic_offset };
+        let arrays = elf::shared_arrays(&contents).map_err(|e| odd(&binary, e))?;
+        let description = Description { made_from, params, tls_bytes, dynamic_offset, arrays };
         slot.put(&binary, &description)?;
         Ok(description)
+    }
+
+    fn link_flags(&self) -> Vec<&'static str> {
+        let mut flags = self.setting.toolchain.link_flags().to_vec();
+        if self.setting.variant == Variant::Checked {
+            // g++ leaves these calls as they are.
+            flags.push("-Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset");
+        }
+        flags
     }
 
     /// Runs one step of the compiler.
@@ -200,7 +226,11 @@ impl Job<'_> {
 
 /// Assembly that gives `names` one zeroed thread-local block with room for a canary after it.
 fn dynamic_block(names: &[String]) -> String {
-    let mut text = String::from("    .section .tbss,\"awT\",%nobits\n    .balign 256\n");
+    // Room before it, as between all arrays of the checked build.
+    let mut text = format!(
+        "    .section .tbss,\"awT\",%nobits\n    .balign {0}\n    .zero {0}\n",
+        redzone::REDZONE
+    );
     // The wrapper itself declares DYNAMIC_SYMBOL, so it is among the names.
     for name in names {
         let _ = writeln!(text, "    .globl {name}\n    .hidden {name}");

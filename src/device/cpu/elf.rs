@@ -4,7 +4,8 @@ use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolFlags};
 
 use super::super::ParamKind;
-use super::compile::DYNAMIC_SYMBOL;
+use super::cache::SharedArray;
+use super::compile::{DYNAMIC_CAPACITY, DYNAMIC_SYMBOL};
 
 /// Names of the undefined thread-local symbols: what the source declares
 /// `extern __shared__`, and the wrapper's own name for that block.
@@ -37,6 +38,54 @@ pub(super) fn tls_layout(binary: &[u8]) -> Result<(usize, usize), String> {
         .map(|symbol| symbol.address() as usize)
         .ok_or("the binary has no dynamic shared memory")?;
     Ok((bytes, dynamic))
+}
+
+/// The shared arrays of a shared object, by where they lie.
+pub(super) fn shared_arrays(binary: &[u8]) -> Result<Vec<SharedArray>, String> {
+    let file: ElfFile64<'_> = ElfFile64::parse(binary).map_err(|e| e.to_string())?;
+    let mut arrays: Vec<SharedArray> = Vec::new();
+    for symbol in file.symbols() {
+        let SymbolFlags::Elf { st_info, .. } = symbol.flags() else { continue };
+        let name = symbol.name().map_err(|e| e.to_string())?;
+        // why: _ZGV… and _ZTH… are the compiler's own, for objects that are made at run time.
+        if st_info.st_type() != object::elf::STT_TLS
+            || symbol.is_undefined()
+            || name.starts_with("_ZGV")
+            || name.starts_with("_ZTH")
+        {
+            continue;
+        }
+        let (offset, bytes) = (symbol.address() as usize, symbol.size() as usize);
+        arrays.push(SharedArray { name: plain_name(name), offset, bytes, dynamic: false });
+    }
+    let dynamic = |array: &SharedArray| array.name == DYNAMIC_SYMBOL;
+    let at = arrays.iter().find(|array| dynamic(array)).map(|array| array.offset);
+    if let Some(at) = at {
+        // The source's name for it, where it has one.
+        let of_source = arrays.iter().find(|a| a.offset == at && !dynamic(a));
+        let name = of_source.map_or("dynamic shared memory".to_owned(), |a| a.name.clone());
+        arrays.retain(|array| array.offset != at);
+        arrays.push(SharedArray { name, offset: at, bytes: DYNAMIC_CAPACITY, dynamic: true });
+    }
+    arrays.sort_by_key(|array| array.offset);
+    Ok(arrays)
+}
+
+/// `kernel<float>(float*)::tile` becomes `tile`.
+fn plain_name(symbol: &str) -> String {
+    let whole = addr2line::demangle_auto(symbol.into(), None);
+    let mut depth = 0;
+    let mut start = 0;
+    let bytes = whole.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'<' | b'(' | b'{' | b'[' => depth += 1,
+            b'>' | b')' | b'}' | b']' => depth -= 1,
+            b':' if depth == 0 && bytes.get(at + 1) != Some(&b':') => start = at + 1,
+            _ => {}
+        }
+    }
+    whole[start..].to_owned()
 }
 
 /// The parameters of entry `index`, from the table that the wrapper wrote.

@@ -22,6 +22,8 @@ mod includes;
 mod module;
 mod order;
 mod protocol;
+mod redzone;
+mod sanitize;
 mod sched;
 mod shared;
 mod shim;
@@ -30,6 +32,7 @@ mod toolchain;
 mod wave;
 mod worker;
 
+use std::collections::HashMap;
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -41,9 +44,12 @@ use std::time::Duration;
 pub use protocol::WORKER_ARGUMENT;
 pub use worker::worker_main;
 
+use super::finding::{Class, Finding, RaceModel};
 use super::{CompileError, Device, Fault, Launch, Module, Place, RunError, Source};
 use child::{Outcome, Worker};
 use protocol::{Reply, Request, Run, WireFault};
+use sanitize::resolve::Resolver;
+use sanitize::wire::Checks;
 use shared::{Mapping, SharedFile};
 use toolchain::Toolchain;
 
@@ -51,9 +57,12 @@ use toolchain::Toolchain;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Variant {
-    /// Optimised, unchecked. A checked variant would add instrumentation flags here and a second
-    /// table of callbacks beside the scheduler's.
+    /// Optimised, unchecked.
     Fast,
+    /// Optimised, every access told to the checker.
+    Checked,
+    /// As written, for a debugger, and run in this very process.
+    Debug,
 }
 
 /// Where the device finds what it needs.
@@ -67,6 +76,10 @@ pub struct CpuConfig {
     pub cache_dir: PathBuf,
     /// How kernels are built.
     pub variant: Variant,
+    /// What [`Variant::Checked`] looks for.
+    pub classes: Vec<Class>,
+    /// What orders the lanes of a wave, for [`Variant::Checked`].
+    pub race_model: RaceModel,
 }
 
 impl CpuConfig {
@@ -84,6 +97,8 @@ impl CpuConfig {
             compiler: toolchain::chosen(&variable),
             cache_dir: toolchain::cache_dir(&variable),
             variant: Variant::Fast,
+            classes: Class::ALL.to_vec(),
+            race_model: RaceModel::Sync,
         }
     }
 }
@@ -95,13 +110,74 @@ pub struct CpuDevice {
     shared: Option<Shared>,
     /// Bytes of the arena that the caller asked for last.
     arena_bytes: usize,
-    worker: Option<Worker>,
+    worker: Option<Host>,
+    resolver: Resolver,
+    findings: Vec<Finding>,
 }
 
 struct Shared {
     arena: Mapping,
     control: Mapping,
     file: SharedFile,
+    /// The access map and its file, where runs are checked.
+    map: Option<(Mapping, SharedFile)>,
+}
+
+/// What runs the kernels.
+enum Host {
+    Child(Worker),
+    /// In this process, for a debugger: a kernel that crashes ends it.
+    Here(Box<worker::Worker>, Hosted),
+}
+
+/// What a worker in this process has been given.
+#[derive(Default)]
+struct Hosted {
+    arena_bytes: usize,
+    modules: HashMap<Arc<str>, usize>,
+}
+
+impl Host {
+    fn map_arena(&mut self, bytes: usize) -> Result<(), RunError> {
+        match self {
+            Host::Child(worker) => worker.map_arena(bytes),
+            Host::Here(_, hosted) if hosted.arena_bytes == bytes => Ok(()),
+            Host::Here(worker, hosted) => {
+                hosted.arena_bytes = bytes;
+                here(worker.answer(Request::Arena { bytes }))
+            }
+        }
+    }
+
+    fn module(&mut self, module: &Module) -> Result<usize, RunError> {
+        match self {
+            Host::Child(worker) => worker.module(&module.hash, &module.file),
+            Host::Here(worker, hosted) => {
+                if let Some(&number) = hosted.modules.get(&module.hash) {
+                    return Ok(number);
+                }
+                here(worker.answer(Request::Load(module.file.to_path_buf())))?;
+                let number = hosted.modules.len();
+                hosted.modules.insert(module.hash.clone(), number);
+                Ok(number)
+            }
+        }
+    }
+
+    fn ask(&mut self, request: Request, limit: Duration) -> Result<Outcome, RunError> {
+        match self {
+            Host::Child(worker) => worker.ask(&request, limit).map_err(child::broken),
+            Host::Here(worker, _) => Ok(Outcome::Reply(worker.answer(request))),
+        }
+    }
+}
+
+/// An answer within this process to a request that has no result.
+fn here(reply: Reply) -> Result<(), RunError> {
+    match reply {
+        Reply::Failed(why) => Err(RunError::Device(why)),
+        _ => Ok(()),
+    }
 }
 
 impl CpuDevice {
@@ -120,11 +196,19 @@ impl CpuDevice {
     }
 
     fn with(config: Arc<CpuConfig>, toolchain: Arc<Toolchain>) -> CpuDevice {
-        CpuDevice { config, toolchain, shared: None, arena_bytes: 0, worker: None }
+        CpuDevice {
+            config,
+            toolchain,
+            shared: None,
+            arena_bytes: 0,
+            worker: None,
+            resolver: Resolver::default(),
+            findings: Vec::new(),
+        }
     }
 
     /// The shared memory, made on first use, and the running worker with the whole arena mapped.
-    fn ready(&mut self) -> Result<(&Shared, &mut Worker), RunError> {
+    fn ready(&mut self) -> Result<(&Shared, &mut Host), RunError> {
         if self.shared.is_none() {
             self.arena(0)?;
         }
@@ -132,7 +216,19 @@ impl CpuDevice {
         if self.worker.is_none() {
             shared.control.control().running.store(0, Relaxed);
             shared.control.control().signal.store(0, Relaxed);
-            self.worker = Some(Worker::start(&self.config.worker_program, &shared.file)?);
+            let map = shared.map.as_ref().map(|(_, file)| file);
+            self.worker = Some(match self.config.variant {
+                Variant::Debug => {
+                    let file = shared.file.again().map_err(child::broken)?;
+                    let worker = worker::Worker::new(file, None).map_err(child::broken)?;
+                    Host::Here(Box::new(worker), Hosted::default())
+                }
+                _ => {
+                    let files: Vec<&SharedFile> =
+                        std::iter::once(&shared.file).chain(map).collect();
+                    Host::Child(Worker::start(&self.config.worker_program, &files)?)
+                }
+            });
         }
         let worker = self.worker.as_mut().ok_or_else(|| no_memory("the worker is gone"))?;
         worker.map_arena(shared.arena.bytes())?;
@@ -150,23 +246,42 @@ impl CpuDevice {
         for launch in launches {
             check::wire(launch, 0, arena_bytes).map_err(RunError::Refused)?;
         }
+        self.findings.clear();
+        let checked = self.config.variant == Variant::Checked;
+        let checks = checked.then(|| Checks::new(&self.config.classes, self.config.race_model));
         let (shared, worker) = self.ready()?;
         let mut wire = Vec::with_capacity(launches.len());
         for launch in launches {
-            let number = worker.module(&launch.module.hash, &launch.module.file)?;
+            let number = worker.module(&launch.module)?;
             wire.push(check::wire(launch, number, arena_bytes).map_err(RunError::Refused)?);
         }
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let request = Request::Run(Run { order_seed, limit_ms, launches: wire });
-        let outcome = worker.ask(&request, limit).map_err(child::broken)?;
+        let request = Request::Run(Run { order_seed, limit_ms, launches: wire, checks });
+        let patience =
+            if checked { limit.saturating_mul(worker::CHECKED_PATIENCE as u32) } else { limit };
+        let outcome = worker.ask(request, patience)?;
         let place = place(shared, launches);
+        let outcome = match outcome {
+            Outcome::Reply(Reply::Checked(found, fault)) => {
+                let headers = self.config.cache_dir.join(shim::folder());
+                let headers = std::path::absolute(&headers).unwrap_or(headers);
+                let resolver = &mut self.resolver;
+                let found = found.into_iter();
+                self.findings = found.map(|f| resolver.resolve(f, launches, &headers)).collect();
+                Outcome::Reply(fault.map_or(Reply::Done, Reply::Fault))
+            }
+            other => other,
+        };
+        let shared = self.shared.as_ref().ok_or_else(|| no_memory("the arena is gone"))?;
         match outcome {
             Outcome::Reply(Reply::Done) => Ok(()),
             Outcome::Reply(Reply::Failed(why)) => Err(RunError::Device(why)),
+            Outcome::Reply(Reply::Checked(..)) => unreachable!("taken apart above"),
             Outcome::Reply(Reply::Fault(fault)) => Err(match fault {
                 WireFault::Deadlock(what) => Fault::Deadlock { what, place },
                 WireFault::SharedOverrun(bytes) => Fault::SharedOverrun { bytes, place },
                 WireFault::Trap(what) => Fault::Trap { what, place },
+                WireFault::Found => Fault::Found,
             }
             .into()),
             Outcome::TimedOut => Err(Fault::Timeout { limit, place }.into()),
@@ -196,13 +311,40 @@ impl Device for CpuDevice {
     fn arena(&mut self, bytes: usize) -> Result<&mut [u8], RunError> {
         let have = self.shared.as_ref().map_or(0, |shared| shared.arena.bytes());
         if self.shared.is_none() || bytes > have {
-            self.shared = Some(enlarge(self.shared.take(), bytes.max(have + have / 2))?);
+            let checked = self.config.variant == Variant::Checked;
+            self.shared = Some(enlarge(self.shared.take(), bytes.max(have + have / 2), checked)?);
         }
         self.arena_bytes = bytes;
         let shared = self.shared.as_mut().ok_or_else(|| no_memory("the arena is gone"))?;
         // SAFETY: the mapping has at least `bytes` bytes and lives as long as the borrow of `self`;
         // the worker touches it only during `run`, which needs `self` again.
         Ok(unsafe { std::slice::from_raw_parts_mut(shared.arena.start(), bytes) })
+    }
+
+    fn is_checked(&self) -> bool {
+        self.config.variant == Variant::Checked
+    }
+
+    fn access_map(&mut self) -> Option<&mut [u8]> {
+        let bytes = self.arena_bytes;
+        let (map, file) = self.shared.as_mut()?.map.as_mut()?;
+        // SAFETY: the mapping has at least as many bytes as the arena and lives as long as the borrow
+        // of `self`; the worker touches it only during `run`, which needs `self` again.
+        let map = unsafe { std::slice::from_raw_parts_mut(map.start(), bytes) };
+        if bytes < SMALL_MAP || file.clear(bytes).is_err() {
+            map.fill(0);
+        }
+        Some(map)
+    }
+
+    fn accessed(&self) -> Option<&[u8]> {
+        let (map, _) = self.shared.as_ref()?.map.as_ref()?;
+        // SAFETY: as above.
+        Some(unsafe { std::slice::from_raw_parts(map.start(), self.arena_bytes) })
+    }
+
+    fn findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
     }
 
     fn run(
@@ -224,7 +366,7 @@ impl Device for CpuDevice {
 }
 
 /// The memory file, made or grown to hold an arena of `bytes` bytes.
-fn enlarge(old: Option<Shared>, bytes: usize) -> Result<Shared, RunError> {
+fn enlarge(old: Option<Shared>, bytes: usize, checked: bool) -> Result<Shared, RunError> {
     let refuse = |e: std::io::Error| no_memory(&format!("{bytes} bytes for the arena: {e}"));
     let bytes = bytes.next_multiple_of(shared::page_size());
     if let Some(free) = shared::available_memory()
@@ -232,17 +374,23 @@ fn enlarge(old: Option<Shared>, bytes: usize) -> Result<Shared, RunError> {
     {
         return Err(no_memory(&format!("the arena needs {bytes} bytes and {free} are free")));
     }
-    let (file, control) = match old {
-        Some(old) => (old.file, old.control),
+    let (file, control, map) = match old {
+        Some(old) => (old.file, old.control, old.map.map(|(_, file)| file)),
         None => {
             let file = SharedFile::new().map_err(refuse)?;
             let control = file.map_control().map_err(refuse)?;
-            (file, control)
+            let map = checked.then(SharedFile::new).transpose().map_err(refuse)?;
+            (file, control, map)
         }
     };
+    let with_map = |file: SharedFile| -> std::io::Result<(Mapping, SharedFile)> {
+        file.grow(bytes)?;
+        Ok((file.map_arena(bytes)?, file))
+    };
+    let map = map.map(with_map).transpose().map_err(refuse)?;
     file.grow(bytes).map_err(refuse)?;
     let arena = file.map_arena(bytes).map_err(refuse)?;
-    Ok(Shared { arena, control, file })
+    Ok(Shared { arena, control, file, map })
 }
 
 fn no_memory(what: &str) -> RunError {
@@ -290,6 +438,9 @@ fn crash(shared: &Shared, status: ExitStatus, place: Option<Place>) -> Fault {
     };
     Fault::Crash { what, arena_offset, place }
 }
+
+/// An access map of so many bytes is cleared by writing it; a larger one by giving it back.
+const SMALL_MAP: usize = 1 << 20;
 
 /// `si_code` of a fault that has no address.
 const SI_KERNEL: u32 = 0x80;

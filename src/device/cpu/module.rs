@@ -5,8 +5,9 @@ use std::ptr;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use super::cache::{Description, Slot};
+use super::cache::{Description, SharedArray, Slot};
 use super::compile::{CANARY, DYNAMIC_CAPACITY};
+use super::sanitize::{CHECKS, Callbacks};
 use super::sched::{CALLS, Calls};
 
 /// Calls a kernel with its arguments' words.
@@ -46,6 +47,8 @@ impl Attached {
 pub(super) struct Loaded {
     entries: Vec<Entry>,
     attach: unsafe extern "C" fn(*const Calls, *mut Attached),
+    /// Of a checked binary: takes the checker's table.
+    attach_checker: Option<unsafe extern "C" fn(*const Callbacks)>,
     description: Description,
 }
 
@@ -66,8 +69,43 @@ impl Loaded {
         // SAFETY: `entry.h` defines it with this type.
         let attach = unsafe { library.get("attnbench_attach") };
         let attach = *attach.map_err(|e| e.to_string())?;
+        // SAFETY: `checked.h` defines it with this type.
+        let attach_checker = unsafe { library.get("attnbench_attach_checker") };
+        let attach_checker = attach_checker.ok().map(|function| *function);
         std::mem::forget(library);
-        Ok(Loaded { entries, attach, description })
+        Ok(Loaded { entries, attach, attach_checker, description })
+    }
+
+    /// Where the binary lies, first address and end.
+    pub(super) fn extent(&self) -> std::ops::Range<usize> {
+        let inside = self.attach as usize;
+        let mut found = 0..0;
+        let mut look = |info: &libc::dl_phdr_info| {
+            let base = info.dlpi_addr as usize;
+            // SAFETY: the loader's own table, of `dlpi_phnum` headers.
+            let headers =
+                unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+            let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+            let end = loaded.map(|h| (h.p_vaddr + h.p_memsz) as usize).max().unwrap_or(0);
+            if (base..base + end).contains(&inside) {
+                found = base..base + end;
+            }
+        };
+        let mut look: &mut dyn FnMut(&libc::dl_phdr_info) = &mut look;
+        // SAFETY: the callback gets the address of `look`, which outlives the call.
+        unsafe { libc::dl_iterate_phdr(Some(each_object), (&raw mut look).cast()) };
+        found
+    }
+
+    /// The shared arrays, by where they lie in the thread-local segment.
+    pub(super) fn arrays(&self) -> &[SharedArray] {
+        &self.description.arrays
+    }
+
+    /// The thread-local segment of the calling OS thread: first address and bytes.
+    pub(super) fn shared_segment(&self, attached: &Attached) -> (usize, usize) {
+        let Description { tls_bytes, dynamic_offset, .. } = self.description;
+        (attached.dynamic_shared as usize - dynamic_offset, tls_bytes)
     }
 
     pub(super) fn entry(&self, index: usize) -> Option<Entry> {
@@ -80,6 +118,10 @@ impl Loaded {
         let mut attached = Attached::none();
         // SAFETY: the function writes the struct and the module's own variables.
         unsafe { (self.attach)(&raw const CALLS, &raw mut attached) };
+        if let Some(attach) = self.attach_checker {
+            // SAFETY: the function copies the table.
+            unsafe { attach(&raw const CHECKS) };
+        }
         attached
     }
 
@@ -111,4 +153,15 @@ impl Loaded {
         };
         canary.iter().fold(0, |odd, &byte| odd | (byte ^ CANARY_BYTE)) == 0
     }
+}
+
+/// Hands one loaded object's description to the closure behind `data`.
+unsafe extern "C" fn each_object(
+    info: *mut libc::dl_phdr_info,
+    _bytes: usize,
+    data: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: `Loaded::extent` passes the address of such a closure; the loader a valid description.
+    unsafe { (*data.cast::<&mut dyn FnMut(&libc::dl_phdr_info)>())(&*info) };
+    0
 }

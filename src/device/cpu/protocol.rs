@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::sanitize::wire::{Checks, WireFinding};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,8 @@ impl Hello {
 /// To the worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Map the arena anew: it has grown.
+    /// Map the arena anew: it has grown. Its access map lies in a file of its own, where the runs
+    /// are checked.
     Arena {
         /// Its bytes, whole pages.
         bytes: usize,
@@ -46,6 +48,8 @@ pub(super) struct Run {
     pub(super) order_seed: u64,
     pub(super) limit_ms: u64,
     pub(super) launches: Vec<WireLaunch>,
+    /// What is checked, where the run is a checked one.
+    pub(super) checks: Option<Checks>,
 }
 
 /// One launch, checked by the device.
@@ -74,6 +78,8 @@ pub(super) enum Word {
 pub(super) enum Reply {
     Done,
     Fault(WireFault),
+    /// A checked run: what was found, and the fault that ended it.
+    Checked(Vec<WireFinding>, Option<WireFault>),
     /// The worker could not do it.
     Failed(String),
 }
@@ -84,6 +90,8 @@ pub(super) enum WireFault {
     Deadlock(String),
     SharedOverrun(u32),
     Trap(String),
+    /// A checked run was ended by what was found.
+    Found,
 }
 
 /// Writes one line.

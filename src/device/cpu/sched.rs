@@ -16,15 +16,17 @@ use super::fiber::{self, Exit, Fiber, Stacks};
 use super::module::{Attached, Entry};
 use super::order::Rng;
 use super::protocol::WireFault;
+use super::sanitize;
 use super::shared::Control;
 use super::wave::{MAX_LANES, Wave, lanes};
 
 /// The most threads a block can have, as on every GPU.
 pub(super) const MAX_THREADS: usize = 1024;
 
+/// What a thread waits for that has come to a barrier.
+pub(super) const AT_BARRIER: &str = "wait at __syncthreads";
+
 /// The functions that a module calls to wait or to stop; the same struct as in `device.h`.
-///
-/// An instrumented variant of the device is a second such table beside other compiler flags.
 #[repr(C)]
 pub(super) struct Calls {
     barrier: extern "C" fn(u32) -> u32,
@@ -32,7 +34,7 @@ pub(super) struct Calls {
     trap: unsafe extern "C" fn(*const c_char, *const c_char, u32),
 }
 
-/// The table of the fast variant.
+/// The table, for every variant.
 pub(super) static CALLS: Calls = Calls { barrier, wave, trap };
 
 /// Everything that a running block needs and a kernel's calls change.
@@ -53,6 +55,10 @@ struct State {
     later: Vec<u16>,
     /// A permutation of the block's threads.
     order: Vec<u16>,
+    /// In the lockstep model, for each wave: lanes that can run, and in place of `now` and `later`
+    /// the lanes that have yet to make the step under way, and their wave.
+    ready: Vec<u64>,
+    step: (usize, u64),
     current: usize,
     threads: usize,
     live: usize,
@@ -108,6 +114,8 @@ impl Engine {
             now: Vec::with_capacity(MAX_THREADS),
             later: Vec::with_capacity(MAX_THREADS),
             order: Vec::with_capacity(MAX_THREADS),
+            ready: Vec::new(),
+            step: (0, 0),
             current: 0,
             threads: 0,
             live: 0,
@@ -145,6 +153,8 @@ impl Engine {
         while state.waves.len() < waves {
             state.waves.push(Wave::new());
         }
+        state.ready.clear();
+        state.ready.resize(waves, 0);
         Ok(())
     }
 
@@ -203,11 +213,18 @@ impl State {
         self.order.extend(0..self.threads as u16);
         self.rng = rng;
         self.later.clear();
+        self.step = (0, 0);
         self.all_now();
     }
 
     /// Makes every thread that has not returned ready, in a new order.
     fn all_now(&mut self) {
+        if sanitize::is_lockstep() {
+            let waves = self.threads.div_ceil(self.wave_size);
+            let live = self.waves[..waves].iter().map(Wave::live);
+            self.ready.iter_mut().zip(live).for_each(|(ready, live)| *ready = live);
+            return;
+        }
         self.rng.shuffle(&mut self.order);
         self.now.clear();
         if self.live == self.threads {
@@ -225,13 +242,17 @@ impl State {
     /// The next thread to run, its coordinates set.
     #[inline]
     fn next(&mut self) -> Option<usize> {
-        let thread = match self.now.pop() {
-            Some(thread) => thread,
-            None => {
-                std::mem::swap(&mut self.now, &mut self.later);
-                self.now.pop()?
+        let thread = if sanitize::is_lockstep() {
+            self.next_in_lockstep()?
+        } else {
+            match self.now.pop() {
+                Some(thread) => thread.into(),
+                None => {
+                    std::mem::swap(&mut self.now, &mut self.later);
+                    self.now.pop()?.into()
+                }
             }
-        } as usize;
+        };
         self.current = thread;
         // SAFETY: the worker keeps the control page mapped as long as it lives.
         unsafe { (*self.control).thread.store(thread as u32, Relaxed) };
@@ -240,8 +261,50 @@ impl State {
         Some(thread)
     }
 
+    /// The next lane of the step under way, or of a new one: those lanes of a wave that are furthest
+    /// behind in the program. Where they part and meet again, the least address comes first, so
+    /// that a loop is left by all before its end is reached by any.
+    fn next_in_lockstep(&mut self) -> Option<usize> {
+        let (wave, step) = self.step;
+        let first = |wave: usize| wave << self.wave_shift;
+        if step != 0 {
+            self.step.1 &= step - 1;
+            return Some(first(wave) + step.trailing_zeros() as usize);
+        }
+        let waves = self.ready.iter().filter(|ready| **ready != 0).count() as u64;
+        let pick = self.rng.next().checked_rem(waves)? as usize;
+        let wave = (0..self.ready.len()).filter(|wave| self.ready[*wave] != 0).nth(pick)?;
+        // SAFETY: the reference ends with the block.
+        let step = unsafe {
+            let sanitizer = sanitize::active()?;
+            sanitizer.stepped(self.step.0);
+            let pc = |lane: usize| sanitizer.pc(first(wave) + lane);
+            let least = lanes(self.ready[wave]).map(pc).min()?;
+            lanes(self.ready[wave]).filter(|lane| pc(*lane) == least).fold(0, |s, l| s | 1 << l)
+        };
+        self.ready[wave] &= !step;
+        self.step = (wave, step & (step - 1));
+        Some(first(wave) + step.trailing_zeros() as usize)
+    }
+
+    /// Tells the checker of an exchange that has been made.
+    fn exchanged(&mut self, wave: usize, set: u64) {
+        // SAFETY: the reference ends with the block.
+        if let Some(sanitizer) = unsafe { sanitize::active() } {
+            sanitizer.exchanged(wave, set, self.waves[wave].live());
+            for (lane, source) in self.waves[wave].take_absent() {
+                sanitizer.absent(wave, lane, source);
+            }
+        }
+    }
+
     /// Makes lanes of a wave ready.
     fn go_on(&mut self, wave: usize, set: u64) {
+        self.exchanged(wave, set);
+        if sanitize::is_lockstep() {
+            self.ready[wave] |= set;
+            return;
+        }
         let list = if self.waves[wave].eager { &mut self.now } else { &mut self.later };
         let from = list.len();
         list.extend(lanes(set).map(|lane| ((wave << self.wave_shift) + lane) as u16));
@@ -252,6 +315,10 @@ impl State {
     #[inline]
     fn pass_barrier(&mut self) {
         if self.at_barrier == self.live && self.live > 0 {
+            // SAFETY: the reference ends with the statement.
+            if let Some(sanitizer) = unsafe { sanitize::active() } {
+                sanitizer.barrier_passed();
+            }
             (self.barrier_answer, self.votes, self.at_barrier) = (self.votes, 0, 0);
             self.all_now();
         }
@@ -260,6 +327,10 @@ impl State {
     fn retire(&mut self) {
         let (wave, lane) = self.place();
         self.live -= 1;
+        // SAFETY: the reference ends with the statement.
+        if let Some(sanitizer) = unsafe { sanitize::active() } {
+            sanitizer.retired(self.current);
+        }
         let set = self.waves[wave].retire(lane);
         if set != 0 {
             self.go_on(wave, set);
@@ -290,7 +361,7 @@ impl State {
         let mut parts = Vec::new();
         let mut witness = None;
         if self.at_barrier > 0 {
-            parts.push((self.at_barrier, "__syncthreads".to_owned()));
+            parts.push((self.at_barrier, AT_BARRIER.trim_start_matches("wait at ").to_owned()));
         }
         for (index, wave) in
             self.waves.iter().enumerate().take(self.threads.div_ceil(self.wave_size))
@@ -313,13 +384,42 @@ impl State {
                 _ => format!(", {count} at {at}"),
             };
         }
+        // SAFETY: the reference ends with the block.
+        if let Some(sanitizer) = unsafe { sanitize::active() } {
+            let waiting = self.waiting(None);
+            sanitizer.deadlock(|thread| waiting[thread], &text);
+            return WireFault::Found;
+        }
         WireFault::Deadlock(text)
+    }
+
+    /// What each thread of the block waits for, while one of them runs or none.
+    fn waiting(&self, running: Option<usize>) -> Vec<Option<&'static str>> {
+        let ready = |thread: usize| {
+            let listed = |list: &[u16]| list.contains(&(thread as u16));
+            listed(&self.now) || listed(&self.later) || running == Some(thread)
+        };
+        let of = |thread: usize| {
+            let (wave, lane) = (thread >> self.wave_shift, thread & (self.wave_size - 1));
+            let lockstep = self.ready[wave] >> lane & 1 == 1
+                || (self.step.0 == wave && self.step.1 >> lane & 1 == 1);
+            match self.waves[wave].what(lane) {
+                Some("a shuffle") => Some("wait at a shuffle"),
+                Some("a vote") => Some("wait at a vote"),
+                Some(_) => Some("wait at __syncwarp"),
+                None if lockstep || ready(thread) => None,
+                None => Some(AT_BARRIER),
+            }
+        };
+        (0..self.threads).map(of).collect()
     }
 
     /// Ends the run: nobody is ready any more.
     fn stop(&mut self, fault: WireFault) {
         self.now.clear();
         self.later.clear();
+        self.ready.fill(0);
+        self.step = (0, 0);
         self.fault = Some(fault);
     }
 }
@@ -366,9 +466,16 @@ extern "C" fn wave(what: u32, mask: u64, value: u64, source: u32) -> u64 {
         let (wave, lane) = state.place();
         let mask = if state.wave_size == MAX_LANES { mask } else { mask & 0xffff_ffff };
         if mask >> lane & 1 == 0 {
-            state.stop(WireFault::Trap(format!(
+            let text = format!(
                 "lane {lane} takes part in a wave operation whose mask {mask:#x} leaves it out"
-            )));
+            );
+            state.stop(match sanitize::active() {
+                Some(sanitizer) => {
+                    sanitizer.wrong_mask(state.current, &text);
+                    WireFault::Found
+                }
+                None => WireFault::Trap(text),
+            });
         } else {
             let set = state.waves[wave].ask(lane, what, mask, value, source);
             if set != 0 {
@@ -381,6 +488,53 @@ extern "C" fn wave(what: u32, mask: u64, value: u64, source: u32) -> u64 {
     unsafe { fiber::suspend(exit) };
     // SAFETY: as above.
     unsafe { state().waves[wave].result(lane) }
+}
+
+/// The running thread, by its linear index in the block.
+#[inline]
+pub(super) fn current() -> usize {
+    // SAFETY: called while an engine runs; the reference ends with the statement.
+    unsafe { state() }.current
+}
+
+/// What each thread of the block waits for while one runs; `None` for one that can run.
+pub(super) fn waiting() -> Vec<Option<&'static str>> {
+    // SAFETY: as above.
+    let state = unsafe { state() };
+    state.waiting(Some(state.current))
+}
+
+/// Lets others run before the running thread goes on.
+pub(super) fn give_way() {
+    // SAFETY: called by a kernel, so an engine runs; the reference is not used after the switch.
+    let exit = unsafe {
+        let state = state();
+        if sanitize::is_lockstep() {
+            let (wave, lane) = state.place();
+            state.ready[wave] |= 1 << lane;
+        } else {
+            // Anywhere among those that wait their turn.
+            let at = state.rng.next() % (state.later.len() as u64 + 1);
+            state.later.push(state.current as u16);
+            let last = state.later.len() - 1;
+            state.later.swap(at as usize, last);
+        }
+        state.exits[state.current]
+    };
+    // SAFETY: the running fiber's own exit.
+    unsafe { fiber::suspend(exit) };
+}
+
+/// Ends the run from within the running thread. Does not come back: the fiber is abandoned.
+pub(super) fn leave(fault: WireFault) {
+    // SAFETY: called by a kernel, so an engine runs; the reference is not used after the switch.
+    let exit = unsafe {
+        let state = state();
+        state.stop(fault);
+        state.exits[state.current]
+    };
+    // SAFETY: the running fiber's own exit; an abandoned fiber is not resumed here.
+    unsafe { fiber::suspend(exit) };
 }
 
 /// Does not come back.

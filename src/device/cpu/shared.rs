@@ -53,6 +53,11 @@ impl SharedFile {
         Ok(file)
     }
 
+    /// The same file once more.
+    pub(super) fn again(&self) -> io::Result<SharedFile> {
+        Ok(SharedFile { fd: self.fd.try_clone()? })
+    }
+
     /// Takes over an inherited descriptor.
     ///
     /// # Safety
@@ -64,6 +69,17 @@ impl SharedFile {
 
     pub(super) fn raw(&self) -> i32 {
         self.fd.as_raw_fd()
+    }
+
+    /// Makes all of an arena of `bytes` bytes zero, by giving its memory back.
+    pub(super) fn clear(&self, bytes: usize) -> io::Result<()> {
+        let length = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: the descriptor is open.
+        match unsafe { libc::fallocate(self.raw(), mode, ARENA_AT as libc::off_t, length) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Makes room for an arena of `bytes` bytes.

@@ -10,7 +10,7 @@ macro_rules! headers {
     ($($path:literal),* $(,)?) => { [$(($path, include_str!(concat!("include/", $path)))),*] };
 }
 
-const HEADERS: [(&str, &str); 13] = headers![
+const HEADERS: [(&str, &str); 14] = headers![
     "hip/hip_runtime.h",
     "hip/hip_fp16.h",
     "hip/hip_bf16.h",
@@ -18,6 +18,7 @@ const HEADERS: [(&str, &str); 13] = headers![
     "attnbench/arithmetic16.h",
     "attnbench/arithmetic16x2.h",
     "attnbench/atomics.h",
+    "attnbench/checked.h",
     "attnbench/device.h",
     "attnbench/entry.h",
     "attnbench/math.h",
@@ -36,9 +37,14 @@ pub(super) static HASH: LazyLock<String> = LazyLock::new(|| {
     hasher.finalize().to_hex().as_str()[..32].to_owned()
 });
 
+/// The folder's name in a cache.
+pub(super) fn folder() -> String {
+    format!("include-{}", *HASH)
+}
+
 /// The folder that holds the headers in this cache; writes it on first use.
 pub(super) fn materialise(cache_dir: &Path) -> Result<PathBuf, CompileError> {
-    let dir = cache_dir.join(format!("include-{}", *HASH));
+    let dir = cache_dir.join(folder());
     for (path, text) in HEADERS {
         let file = dir.join(path);
         // why: a reader may have deleted or emptied one; a length is enough to see that.

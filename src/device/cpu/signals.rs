@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
+use super::sanitize;
 use super::shared::{Control, GUARD, page_size};
 
 /// Exit status of a worker whose kernel crashed.
@@ -59,6 +60,53 @@ pub(super) fn die_with_parent() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// After so many milliseconds of this process's time, and then every [`AGAIN_US`], the running
+/// kernel is told that its time is up; 0 takes the timer back.
+pub(super) fn set_timer(limit_ms: u64) -> io::Result<()> {
+    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_time;
+    set(libc::SIGPROF, handler as usize, libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART)?;
+    let seconds = libc::time_t::try_from(limit_ms / 1000).unwrap_or(libc::time_t::MAX);
+    let rest = (limit_ms % 1000 * 1000) as libc::suseconds_t;
+    let interval = if limit_ms == 0 { 0 } else { AGAIN_US };
+    let timer = libc::itimerval {
+        it_value: libc::timeval { tv_sec: seconds, tv_usec: rest },
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: interval },
+    };
+    // SAFETY: a valid timer of this process's.
+    match unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Microseconds after which an expired kernel is told again: it may have been in a library's
+/// function, where it cannot be stopped.
+const AGAIN_US: libc::suseconds_t = 2000;
+
+/// Makes a kernel that is in its own code call [`sanitize::out_of_time`] next.
+extern "C" fn on_time(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
+    let stop: extern "C" fn() = sanitize::out_of_time;
+    // SAFETY: the system passes the interrupted thread's registers. A kernel in its own code holds
+    // nothing of ours; it does not come back from the call, whose stack lies beyond the kernel's
+    // frame and its red zone.
+    unsafe {
+        let machine = &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext;
+        #[cfg(target_arch = "x86_64")]
+        {
+            let [pc, sp] = [libc::REG_RIP, libc::REG_RSP].map(|register| register as usize);
+            if sanitize::expire(machine.gregs[pc] as usize) {
+                machine.gregs[sp] = (machine.gregs[sp] - 256 & !15) - 8;
+                machine.gregs[pc] = stop as usize as i64;
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if sanitize::expire(machine.pc as usize) {
+            machine.sp = machine.sp - 256 & !15;
+            machine.pc = stop as usize as u64;
+        }
+    }
 }
 
 fn set(signal: c_int, handler: usize, flags: c_int) -> io::Result<()> {

@@ -104,6 +104,33 @@ impl Toolchain {
         flags
     }
 
+    /// Flags that make the compiler tell the checker of every access and of undefined arithmetic.
+    pub(super) fn checked_flags(&self) -> &'static [&'static str] {
+        match self.family {
+            Family::Gcc => &[
+                "-fsanitize=thread,bounds,alignment,shift,integer-divide-by-zero,\
+                 signed-integer-overflow",
+                "--param=tsan-instrument-func-entry-exit=0",
+                "--param=tsan-distinguish-volatile=1",
+                // A return address must be in the kernel that called.
+                "-fno-optimize-sibling-calls",
+                // Wide accesses are not among those that are told.
+                "-fno-tree-vectorize",
+            ],
+            Family::Clang => &[
+                "-fsanitize=thread,bounds,alignment,shift,integer-divide-by-zero,\
+                 signed-integer-overflow",
+                "-mllvm",
+                "-tsan-instrument-func-entry-exit=0",
+                "-mllvm",
+                "-tsan-distinguish-volatile=1",
+                "-fno-optimize-sibling-calls",
+                "-fno-vectorize",
+                "-fno-slp-vectorize",
+            ],
+        }
+    }
+
     /// Flags that make a shared object of an object and the shared-memory assembly.
     pub(super) fn link_flags(&self) -> &'static [&'static str] {
         // -z now: no symbol is resolved on a small coroutine stack.

@@ -39,6 +39,8 @@ pub(super) struct Wave {
     same: u64,
     /// Whether its lanes run on at once after an exchange, or only after everyone else.
     pub(super) eager: bool,
+    /// Lanes that the last exchange gave their own value, as the lane that they asked took no part.
+    absent: u64,
     asks: [Ask; MAX_LANES],
     sources: [u8; MAX_LANES],
     values: [u64; MAX_LANES],
@@ -53,6 +55,7 @@ impl Wave {
             first: Ask::default(),
             same: 0,
             eager: false,
+            absent: 0,
             asks: [Ask::default(); MAX_LANES],
             sources: [0; MAX_LANES],
             values: [0; MAX_LANES],
@@ -96,6 +99,22 @@ impl Wave {
     /// What a lane that was let go has got.
     pub(super) fn result(&self, lane: usize) -> u64 {
         self.results[lane]
+    }
+
+    /// Lanes of the exchange just made that asked a lane that took no part, and which.
+    pub(super) fn take_absent(&mut self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let sources = self.sources;
+        lanes(std::mem::take(&mut self.absent)).map(move |lane| (lane, sources[lane] as usize))
+    }
+
+    /// Lanes that have not returned.
+    pub(super) fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// What a lane waits for, if it does.
+    pub(super) fn what(&self, lane: usize) -> Option<&'static str> {
+        (self.waiting >> lane & 1 == 1).then(|| self.asks[lane].name())
     }
 
     /// A lane returns from the kernel; the lanes that waited for it only are returned.
@@ -168,8 +187,9 @@ impl Wave {
             SHUFFLE => {
                 for lane in lanes(group) {
                     let source = self.sources[lane] as usize;
-                    let from = if group >> source & 1 == 1 { source } else { lane };
-                    self.results[lane] = self.values[from];
+                    let takes_part = group >> source & 1 == 1;
+                    self.absent |= u64::from(!takes_part) << lane;
+                    self.results[lane] = self.values[if takes_part { source } else { lane }];
                 }
             }
             BALLOT => {

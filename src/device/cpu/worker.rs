@@ -11,9 +11,14 @@ use std::time::Duration;
 use super::module::Loaded;
 use super::order::{Rng, Visit};
 use super::protocol::{self, Hello, Reply, Request, Run, WireFault, WireLaunch, Word};
+use super::sanitize::{self, Sanitizer};
 use super::sched::{Block, Engine};
 use super::shared::{Control, Mapping, SharedFile};
 use super::signals;
+
+/// A checked run is ended by its own timer, which counts the time that the processor gave it; the
+/// device waits so many times longer for it.
+pub(super) const CHECKED_PATIENCE: u64 = 4;
 
 /// Seconds that a worker outlives its time limit, should its device not end it.
 const GRACE_SECONDS: u64 = 10;
@@ -22,12 +27,13 @@ const GRACE_SECONDS: u64 = 10;
 ///
 /// `args` are the arguments after it. Returns when the device closes the worker's standard input.
 pub fn worker_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let fd = args.into_iter().next().and_then(|arg| arg.to_str()?.parse::<i32>().ok());
-    let Some(fd) = fd else {
+    let mut files = args.into_iter().map(|arg| arg.to_str()?.parse::<i32>().ok());
+    let (arena, map) = (files.next().flatten(), files.next().flatten());
+    let Some(arena) = arena else {
         eprintln!("attnbench: this is an internal command of the CPU device");
         return ExitCode::from(2);
     };
-    match serve(fd) {
+    match serve(arena, map) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("attnbench: the CPU device's worker failed: {error}");
@@ -36,25 +42,31 @@ pub fn worker_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-struct Worker {
-    // The file outlives its mappings by being declared after them.
+/// What runs kernels: in a process of its own, or in the device's.
+pub(super) struct Worker {
+    // The files outlive their mappings by being declared after them.
     arena: Mapping,
+    map: Option<Mapping>,
     control: Mapping,
     file: SharedFile,
+    map_file: Option<SharedFile>,
     engine: Engine,
+    sanitizer: Box<Sanitizer>,
     modules: Vec<Loaded>,
 }
 
-fn serve(fd: i32) -> io::Result<()> {
+// SAFETY: in the device's process it is used by one thread at a time; nothing in it is tied to the
+// OS thread that made it, and a module's thread-local memory is asked for anew by each launch.
+unsafe impl Send for Worker {}
+
+fn serve(arena: i32, map: Option<i32>) -> io::Result<()> {
     signals::die_with_parent()?;
     let mut replies = private_stdout()?;
-    // SAFETY: the device lets its worker inherit this descriptor and tells its number.
-    let file = unsafe { SharedFile::inherited(fd) };
-    let control = file.map_control()?;
-    let engine = Engine::new(control.control())?;
-    signals::install(control.control(), engine.stacks())?;
-    let arena = file.map_arena(0)?;
-    let mut worker = Worker { arena, control, file, engine, modules: Vec::new() };
+    // SAFETY: the device lets its worker inherit these descriptors and tells their numbers.
+    let (file, map) =
+        unsafe { (SharedFile::inherited(arena), map.map(|fd| SharedFile::inherited(fd))) };
+    let mut worker = Worker::new(file, map)?;
+    signals::install(worker.control.control(), worker.engine.stacks())?;
     protocol::send(&mut replies, &Hello::ours())?;
     let mut requests = BufReader::new(io::stdin());
     while let Some(request) = next(&mut requests)? {
@@ -84,31 +96,60 @@ fn private_stdout() -> io::Result<File> {
 }
 
 impl Worker {
-    fn answer(&mut self, request: Request) -> Reply {
+    /// A worker on these files: the arena with the control page, and the access map.
+    pub(super) fn new(file: SharedFile, map_file: Option<SharedFile>) -> io::Result<Worker> {
+        let control = file.map_control()?;
+        let engine = Engine::new(control.control())?;
+        let arena = file.map_arena(0)?;
+        let sanitizer = Box::new(Sanitizer::new());
+        let modules = Vec::new();
+        Ok(Worker { arena, map: None, control, file, map_file, engine, sanitizer, modules })
+    }
+
+    fn map(&mut self, bytes: usize) -> io::Result<()> {
+        self.arena = self.file.map_arena(bytes)?;
+        signals::set_arena(self.arena.start() as usize, bytes);
+        if let Some(file) = &self.map_file {
+            let map = self.map.insert(file.map_arena(bytes)?);
+            let arena = (self.arena.start(), bytes);
+            self.sanitizer.set_arena(arena, map.start(), self.engine.stacks())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer(&mut self, request: Request) -> Reply {
         let answer = match request {
-            Request::Arena { bytes } => self.file.map_arena(bytes).map(|arena| {
-                signals::set_arena(arena.start() as usize, arena.bytes());
-                self.arena = arena;
-            }),
+            Request::Arena { bytes } => self.map(bytes),
             Request::Load(binary) => {
                 Loaded::open(&binary).map(|m| self.modules.push(m)).map_err(io::Error::other)
             }
-            Request::Run(run) => match self.run(&run) {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(fault)) => return Reply::Fault(fault),
+            Request::Run(run) => match self.checked_run(&run) {
+                Ok(reply) => return reply,
                 Err(error) => Err(error),
             },
         };
         answer.map_or_else(|error| Reply::Failed(error.to_string()), |()| Reply::Done)
     }
 
+    fn checked_run(&mut self, run: &Run) -> io::Result<Reply> {
+        let Some(checks) = run.checks else {
+            return Ok(self.run(run)?.map_or_else(Reply::Fault, |()| Reply::Done));
+        };
+        let guard = self.sanitizer.begin_run(checks);
+        signals::set_timer(run.limit_ms)?;
+        let result = self.run(run);
+        signals::set_timer(0)?;
+        drop(guard);
+        Ok(Reply::Checked(self.sanitizer.take(), result?.err()))
+    }
+
     fn run(&mut self, run: &Run) -> io::Result<Result<(), WireFault>> {
-        let seconds = run.limit_ms / 1000 + GRACE_SECONDS;
+        let seconds = CHECKED_PATIENCE.saturating_mul(run.limit_ms) / 1000 + GRACE_SECONDS;
         // SAFETY: sets a timer whose signal ends this process: no device watches it any more.
         unsafe { libc::alarm(u32::try_from(seconds).unwrap_or(0)) };
         let mut result = Ok(());
         for (index, launch) in run.launches.iter().enumerate() {
-            result = self.launch(index, launch, run.order_seed)?;
+            result = self.launch(index, launch, run)?;
             if result.is_err() {
                 break;
             }
@@ -122,8 +163,9 @@ impl Worker {
         &mut self,
         index: usize,
         launch: &WireLaunch,
-        seed: u64,
+        run: &Run,
     ) -> io::Result<Result<(), WireFault>> {
+        let (seed, checked) = (run.order_seed, run.checks.is_some());
         let missing = || io::Error::other("a launch names a kernel that is not loaded");
         let module = self.modules.get(launch.module).ok_or_else(missing)?;
         let entry = module.entry(launch.entry).ok_or_else(missing)?;
@@ -136,6 +178,17 @@ impl Worker {
         control.launch.store(index as u32, Relaxed);
         let shared_bytes = launch.shared_bytes as usize;
         module.begin_launch(&attached, shared_bytes);
+        if checked {
+            self.sanitizer.begin_launch(&sanitize::Begin {
+                index: index as u32,
+                module,
+                attached: &attached,
+                shared_bytes,
+                grid: launch.grid,
+                threads: launch.block.iter().product::<u32>() as usize,
+                wave_size,
+            })?;
+        }
         // SAFETY: `attach` gave the addresses of the module's own variables.
         unsafe { (*attached.block_dim, *attached.grid_dim) = (launch.block, launch.grid) };
 
@@ -148,6 +201,9 @@ impl Worker {
             unsafe { *attached.block_idx = block };
             module.begin_block(&attached, shared_bytes);
             let rng = Rng::new(seed, [index as u64, linear]);
+            if checked {
+                self.sanitizer.begin_block(block, linear, Rng::new(seed, [linear, index as u64]));
+            }
             control.running.store(1, Relaxed);
             // SAFETY: the device has held the arguments against the kernel's parameters, and the
             // module stays loaded.
@@ -156,7 +212,9 @@ impl Worker {
             if result.is_err() {
                 return Ok(result);
             }
-            if !module.canary_holds(&attached, shared_bytes) {
+            if checked {
+                self.sanitizer.end_block();
+            } else if !module.canary_holds(&attached, shared_bytes) {
                 control.thread.store(0, Relaxed);
                 return Ok(Err(WireFault::SharedOverrun(launch.shared_bytes)));
             }

@@ -1,4 +1,5 @@
-// atomics.h: all threads of a launch run on one OS thread, so an atomic is a plain access.
+// atomics.h: all threads of a launch run on one OS thread, so an atomic is a plain access; the
+// checked build is told that it is one.
 #pragma once
 #include "device.h"
 
@@ -6,36 +7,79 @@ template <class T> struct attnbench_same { using type = T; };
 // The value's type follows the pointer's: atomicAdd(&float, 1) converts the 1.
 template <class T> using attnbench_of = typename attnbench_same<T>::type;
 
-#define ATTNBENCH_ATOMIC(name, ...)                                             \
+#ifdef ATTNBENCH_CHECKED
+#define ATTNBENCH_TELL(p, what)                                                 \
+    attnbench_checker.atomic((const void*)(p), (uint32_t)sizeof(*(p)) | (what),  \
+                             __builtin_return_address(0))
+#else
+#define ATTNBENCH_TELL(p, what) ((void)0)
+#endif
+
+// Each in the forms NAME, NAME_block, NAME_system, and NAME_as with order and scope in `what`.
+#define ATTNBENCH_ATOMIC(name, uses, ...)                                             \
     template <class T>                                                          \
-    static inline T name(T* p, attnbench_of<T> v) {                             \
+    ATTNBENCH_UNCHECKED static T name##_as(T* p, attnbench_of<T> v, uint32_t what) { \
+        ATTNBENCH_TELL(p, what | ATTNBENCH_WRITE | (uses));                      \
         T old = *p;                                                             \
         *p = __VA_ARGS__;                                                       \
         return old;                                                             \
+    }                                                                           \
+    template <class T>                                                          \
+    ATTNBENCH_INLINE T name(T* p, attnbench_of<T> v) { return name##_as<T>(p, v, 0); } \
+    template <class T>                                                          \
+    ATTNBENCH_INLINE T name##_system(T* p, attnbench_of<T> v) { return name##_as<T>(p, v, 0); } \
+    template <class T>                                                          \
+    ATTNBENCH_INLINE T name##_block(T* p, attnbench_of<T> v) {                   \
+        return name##_as<T>(p, v, ATTNBENCH_BLOCK);                              \
     }
-ATTNBENCH_ATOMIC(atomicAdd, old + v)
-ATTNBENCH_ATOMIC(unsafeAtomicAdd, old + v)
-ATTNBENCH_ATOMIC(atomicSub, old - v)
-ATTNBENCH_ATOMIC(atomicMax, old < v ? v : old)
-ATTNBENCH_ATOMIC(atomicMin, v < old ? v : old)
-ATTNBENCH_ATOMIC(atomicExch, v)
-ATTNBENCH_ATOMIC(atomicOr, old | v)
-ATTNBENCH_ATOMIC(atomicAnd, old & v)
-ATTNBENCH_ATOMIC(atomicXor, old ^ v)
-ATTNBENCH_ATOMIC(atomicInc, old >= v ? 0 : old + 1)
-ATTNBENCH_ATOMIC(atomicDec, old == 0 || old > v ? v : old - 1)
+ATTNBENCH_ATOMIC(atomicAdd, ATTNBENCH_UPDATE, old + v)
+ATTNBENCH_ATOMIC(unsafeAtomicAdd, ATTNBENCH_UPDATE, old + v)
+ATTNBENCH_ATOMIC(atomicSub, ATTNBENCH_UPDATE, old - v)
+ATTNBENCH_ATOMIC(atomicMax, ATTNBENCH_UPDATE, old < v ? v : old)
+ATTNBENCH_ATOMIC(atomicMin, ATTNBENCH_UPDATE, v < old ? v : old)
+ATTNBENCH_ATOMIC(atomicExch, 0, v)
+ATTNBENCH_ATOMIC(atomicOr, ATTNBENCH_UPDATE, old | v)
+ATTNBENCH_ATOMIC(atomicAnd, ATTNBENCH_UPDATE, old & v)
+ATTNBENCH_ATOMIC(atomicXor, ATTNBENCH_UPDATE, old ^ v)
+ATTNBENCH_ATOMIC(atomicInc, ATTNBENCH_UPDATE, old >= v ? 0 : old + 1)
+ATTNBENCH_ATOMIC(atomicDec, ATTNBENCH_UPDATE, old == 0 || old > v ? v : old - 1)
 #undef ATTNBENCH_ATOMIC
 
 template <class T>
-static inline T atomicCAS(T* p, attnbench_of<T> expected, attnbench_of<T> desired) {
+ATTNBENCH_UNCHECKED static T attnbench_cas(T* p, T expected, T desired, uint32_t what) {
+    ATTNBENCH_TELL(p, what | ATTNBENCH_WRITE | ATTNBENCH_UPDATE);
     T old = *p;
     if (old == expected) *p = desired;
     return old;
 }
+template <class T>
+ATTNBENCH_INLINE T atomicCAS(T* p, attnbench_of<T> expected, attnbench_of<T> desired) {
+    return attnbench_cas<T>(p, expected, desired, 0);
+}
+template <class T>
+ATTNBENCH_INLINE T atomicCAS_block(T* p, attnbench_of<T> expected, attnbench_of<T> desired) {
+    return attnbench_cas<T>(p, expected, desired, ATTNBENCH_BLOCK);
+}
 
-static inline void __threadfence() {}
-static inline void __threadfence_block() {}
-static inline void __threadfence_system() {}
+template <class T>
+ATTNBENCH_UNCHECKED static T attnbench_load(const T* p, uint32_t what) {
+    ATTNBENCH_TELL(p, what);
+    return *p;
+}
+template <class T>
+ATTNBENCH_UNCHECKED static void attnbench_store(T* p, attnbench_of<T> v, uint32_t what) {
+    ATTNBENCH_TELL(p, what | ATTNBENCH_WRITE);
+    *p = v;
+}
+
+ATTNBENCH_UNCHECKED static void attnbench_fence(uint32_t scope) {
+#ifdef ATTNBENCH_CHECKED
+    attnbench_checker.fence(scope, __builtin_return_address(0));
+#endif
+}
+ATTNBENCH_INLINE void __threadfence() { attnbench_fence(0); }
+ATTNBENCH_INLINE void __threadfence_block() { attnbench_fence(ATTNBENCH_BLOCK); }
+ATTNBENCH_INLINE void __threadfence_system() { attnbench_fence(0); }
 
 #define __HIP_MEMORY_SCOPE_SINGLETHREAD 1
 #define __HIP_MEMORY_SCOPE_WAVEFRONT 2
@@ -43,19 +87,32 @@ static inline void __threadfence_system() {}
 #define __HIP_MEMORY_SCOPE_AGENT 4
 #define __HIP_MEMORY_SCOPE_SYSTEM 5
 
+constexpr uint32_t attnbench_what(int order, int scope) {
+    return (order == __ATOMIC_RELEASE || order >= __ATOMIC_ACQ_REL ? ATTNBENCH_RELEASE : 0u) |
+           (scope <= __HIP_MEMORY_SCOPE_WORKGROUP ? ATTNBENCH_BLOCK : 0u);
+}
+
 // Clang keeps these names for itself in every language, so they are macros.
-#define __hip_atomic_load(p, order, scope) (*(p))
-#define __hip_atomic_store(p, v, order, scope) ((void)(*(p) = (v)))
-#define __hip_atomic_fetch_add(p, v, order, scope) atomicAdd((p), (v))
-#define __hip_atomic_fetch_max(p, v, order, scope) atomicMax((p), (v))
-#define __hip_atomic_fetch_min(p, v, order, scope) atomicMin((p), (v))
-#define __hip_atomic_exchange(p, v, order, scope) atomicExch((p), (v))
+#define __hip_atomic_load(p, order, scope) attnbench_load((p), attnbench_what(order, scope))
+#define __hip_atomic_store(p, v, order, scope) \
+    attnbench_store((p), (v), attnbench_what(order, scope))
+#define __hip_atomic_fetch_add(p, v, order, scope) \
+    atomicAdd_as((p), (v), attnbench_what(order, scope))
+#define __hip_atomic_fetch_or(p, v, order, scope) atomicOr_as((p), (v), attnbench_what(order, scope))
+#define __hip_atomic_fetch_and(p, v, order, scope) \
+    atomicAnd_as((p), (v), attnbench_what(order, scope))
+#define __hip_atomic_fetch_max(p, v, order, scope) \
+    atomicMax_as((p), (v), attnbench_what(order, scope))
+#define __hip_atomic_fetch_min(p, v, order, scope) \
+    atomicMin_as((p), (v), attnbench_what(order, scope))
+#define __hip_atomic_exchange(p, v, order, scope) \
+    atomicExch_as((p), (v), attnbench_what(order, scope))
 
 template <class T>
-static inline T __ldg(const T* p) { return *p; }
+ATTNBENCH_INLINE T __ldg(const T* p) { return *p; }
 template <class T>
-static inline T __ldcs(const T* p) { return *p; }
+ATTNBENCH_INLINE T __ldcs(const T* p) { return *p; }
 template <class T>
-static inline T __ldcg(const T* p) { return *p; }
+ATTNBENCH_INLINE T __ldcg(const T* p) { return *p; }
 template <class T>
-static inline void __stcs(T* p, attnbench_of<T> v) { *p = v; }
+ATTNBENCH_INLINE void __stcs(T* p, attnbench_of<T> v) { *p = v; }

@@ -46,11 +46,48 @@ struct attnbench_attached {
     void* dynamic_shared;
 };
 
+// What an access is, in the checked build: bytes in the low byte, and these.
+enum : uint32_t {
+    ATTNBENCH_WRITE = 1 << 8,
+    ATTNBENCH_VOLATILE = 1 << 9,
+    ATTNBENCH_ATOMIC = 1 << 10,
+    ATTNBENCH_RELEASE = 1 << 11,
+    // Ordered within the block only.
+    ATTNBENCH_BLOCK = 1 << 12,
+    // A write that uses what was there.
+    ATTNBENCH_UPDATE = 1 << 13
+};
+
+// The same struct as `Checks` in sanitize/mod.rs. `pc` is the address after the call.
+struct attnbench_checks {
+    // A memory access that is about to happen.
+    void (*access)(const void* p, uint32_t what, const void* pc);
+    void (*range)(const void* p, uint64_t bytes, uint32_t what, const void* pc);
+    // An atomic access that is about to happen, and a fence (ATTNBENCH_BLOCK or 0).
+    void (*atomic)(const void* p, uint32_t what, const void* pc);
+    void (*fence)(uint32_t scope, const void* pc);
+    // The thread is about to wait: at barrier `number`, or for lanes of its wave (0).
+    void (*at)(uint32_t number, const void* pc);
+    // Undefined arithmetic: what, the compiler's description of it, and the operands.
+    void (*undefined)(uint32_t kind, const void* data, uint64_t a, uint64_t b, const void* pc);
+};
+
 ATTNBENCH_HIDDEN extern uint3 threadIdx;
 ATTNBENCH_HIDDEN extern uint3 blockIdx;
 ATTNBENCH_HIDDEN extern dim3 blockDim;
 ATTNBENCH_HIDDEN extern dim3 gridDim;
 ATTNBENCH_HIDDEN extern attnbench_calls attnbench_host;
+
+#ifdef ATTNBENCH_CHECKED
+ATTNBENCH_HIDDEN extern attnbench_checks attnbench_checker;
+// Ours, called by a kernel: its return address is the place in the kernel.
+#define ATTNBENCH_UNCHECKED __attribute__((noinline, no_sanitize("thread", "undefined")))
+// Between the kernel and those: all of it at the kernel's own place.
+#define ATTNBENCH_INLINE static inline __attribute__((always_inline))
+#else
+#define ATTNBENCH_UNCHECKED inline
+#define ATTNBENCH_INLINE static inline
+#endif
 
 constexpr int warpSize = ATTNBENCH_WAVE;
 

@@ -4,6 +4,9 @@
 #pragma once
 #include "device.h"
 #include <stdio.h>
+#ifdef ATTNBENCH_CHECKED
+#include "checked.h"
+#endif
 
 enum : uint32_t {
     ATTNBENCH_POINTER = 1,
@@ -56,10 +59,17 @@ struct attnbench_count : attnbench_count<N - 1, N - 1, I...> {};
 template <unsigned... I>
 struct attnbench_count<0, I...> { using type = attnbench_indices<I...>; };
 
+#ifdef ATTNBENCH_CHECKED
+// The arguments are the host's memory, not the kernel's.
+#define ATTNBENCH_HOST __attribute__((no_sanitize("thread", "undefined")))
+#else
+#define ATTNBENCH_HOST
+#endif
+
 // Arguments of up to 8 bytes lie in the low bytes of a word each; a larger one (which no launch
 // can hold, so it is refused before) must only compile.
 template <class T>
-static inline T attnbench_word(const uint64_t* words, unsigned index) {
+ATTNBENCH_HOST static inline T attnbench_word(const uint64_t* words, unsigned index) {
     T value;
     __builtin_memcpy(&value, words + index, sizeof(T) < 8 ? sizeof(T) : 8);
     return value;
@@ -71,16 +81,16 @@ struct attnbench_entry<F> {
     static constexpr attnbench_params<sizeof...(P)> params = {
         sizeof...(P), {(attnbench_kind<P>() << 16 | (uint32_t)sizeof(P))..., 0}};
     template <unsigned... I>
-    static inline void unpack(const uint64_t* words, attnbench_indices<I...>) {
+    ATTNBENCH_HOST static inline void unpack(const uint64_t* words, attnbench_indices<I...>) {
         F(attnbench_word<P>(words, I)...);
     }
-    static inline void call(const uint64_t* words) {
+    ATTNBENCH_HOST static inline void call(const uint64_t* words) {
         unpack(words, typename attnbench_count<sizeof...(P)>::type());
     }
 };
 
 #define ATTNBENCH_ENTRY(N, ...)                                                             \
-    extern "C" ATTNBENCH_EXPORT void attnbench_call_##N(const uint64_t* words) {            \
+    extern "C" ATTNBENCH_EXPORT ATTNBENCH_HOST void attnbench_call_##N(const uint64_t* words) {            \
         attnbench_entry<&__VA_ARGS__>::call(words);                                         \
     }                                                                                       \
     extern "C" ATTNBENCH_EXPORT const auto attnbench_params_##N =                           \
@@ -93,7 +103,7 @@ attnbench_calls attnbench_host;
 // Defined, with every name declared `extern __shared__`, by the assembly linked to this.
 extern "C" ATTNBENCH_HIDDEN __thread char attnbench_dynamic_shared[];
 
-extern "C" ATTNBENCH_EXPORT void attnbench_attach(const attnbench_calls* calls,
+extern "C" ATTNBENCH_EXPORT ATTNBENCH_HOST void attnbench_attach(const attnbench_calls* calls,
                                                   attnbench_attached* out) {
     attnbench_host = *calls;
     *out = attnbench_attached{&threadIdx, &blockIdx, &blockDim, &gridDim,

@@ -2,10 +2,34 @@
 #pragma once
 #include "device.h"
 
+// why: clang checks the alignment of what a constructor is given, not of what it copies by itself.
+#if defined(ATTNBENCH_CHECKED) && defined(__clang__)
+#define ATTNBENCH_COPIES(V, T, params, args, copy, assign)                                  \
+    V() = default;                                                                          \
+    constexpr V params : args {}                                                            \
+    V(const V& o) : copy {}                                                                 \
+    V& operator=(const V& o) { assign; return *this; }
+#define ATTNBENCH_COMMA ,
+#define ATTNBENCH_COPIES_2(V, T)                                                            \
+    ATTNBENCH_COPIES(V, T, (T a ATTNBENCH_COMMA T b), x(a) ATTNBENCH_COMMA y(b),            \
+                     x(o.x) ATTNBENCH_COMMA y(o.y), x = o.x; y = o.y)
+#define ATTNBENCH_COPIES_4(V, T)                                                            \
+    ATTNBENCH_COPIES(V, T, (T a ATTNBENCH_COMMA T b ATTNBENCH_COMMA T c ATTNBENCH_COMMA T d), \
+                     x(a) ATTNBENCH_COMMA y(b) ATTNBENCH_COMMA z(c) ATTNBENCH_COMMA w(d),   \
+                     x(o.x) ATTNBENCH_COMMA y(o.y) ATTNBENCH_COMMA z(o.z) ATTNBENCH_COMMA w(o.w), \
+                     x = o.x; y = o.y; z = o.z; w = o.w)
+#else
+#define ATTNBENCH_COPIES_2(V, T)
+#define ATTNBENCH_COPIES_4(V, T)
+#endif
+
 #define ATTNBENCH_VECTORS(name, T)                                                          \
     struct name##1 { T x; };                                                                \
-    struct alignas(2 * sizeof(T)) name##2 { T x, y; };                                      \
-    struct alignas(4 * sizeof(T) > 16 ? 16 : 4 * sizeof(T)) name##4 { T x, y, z, w; };      \
+    struct alignas(2 * sizeof(T)) name##2 { T x, y; ATTNBENCH_COPIES_2(name##2, T) };       \
+    struct alignas(4 * sizeof(T) > 16 ? 16 : 4 * sizeof(T)) name##4 {                       \
+        T x, y, z, w;                                                                       \
+        ATTNBENCH_COPIES_4(name##4, T)                                                      \
+    };                                                                                      \
     static inline name##1 make_##name##1(T x) { return name##1{x}; }                        \
     static inline name##2 make_##name##2(T x, T y) { return name##2{x, y}; }                \
     static inline name##4 make_##name##4(T x, T y, T z, T w) { return name##4{x, y, z, w}; }

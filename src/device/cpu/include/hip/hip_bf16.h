@@ -57,6 +57,11 @@ struct alignas(4) __hip_bfloat162 {
     __hip_bfloat16 x, y;
     __hip_bfloat162() = default;
     __hip_bfloat162(__hip_bfloat16 a, __hip_bfloat16 b) : x(a), y(b) {}
+#if defined(ATTNBENCH_CHECKED) && defined(__clang__)
+    // why: see vector_types.h.
+    __hip_bfloat162(const __hip_bfloat162& o) : x(o.x), y(o.y) {}
+    __hip_bfloat162& operator=(const __hip_bfloat162& o) { x = o.x; y = o.y; return *this; }
+#endif
 };
 
 #define ATTNBENCH_T __hip_bfloat16

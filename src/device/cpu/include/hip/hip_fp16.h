@@ -91,6 +91,11 @@ struct alignas(4) __half2 {
     __half x, y;
     __half2() = default;
     __half2(__half a, __half b) : x(a), y(b) {}
+#if defined(ATTNBENCH_CHECKED) && defined(__clang__)
+    // why: see vector_types.h.
+    __half2(const __half2& o) : x(o.x), y(o.y) {}
+    __half2& operator=(const __half2& o) { x = o.x; y = o.y; return *this; }
+#endif
 };
 typedef __half2 half2;
 
