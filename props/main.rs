@@ -11,6 +11,7 @@ mod laws;
 mod oracle;
 mod own_kernel;
 mod program;
+mod sanitize;
 mod sensitivity;
 mod stage_bounds;
 mod support;

@@ -19,7 +19,7 @@ fn cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels")
 }
 
-fn config() -> CpuConfig {
+pub fn config() -> CpuConfig {
     let mut config = CpuConfig::from_env();
     config.worker_program = PathBuf::from(env!("CARGO_BIN_EXE_attnbench"));
     config.cache_dir = cache();
@@ -85,7 +85,7 @@ fn run_words(
 }
 
 /// A clang++ of this machine, by its usual names.
-fn clang() -> Option<PathBuf> {
+pub fn clang() -> Option<PathBuf> {
     let names = ["clang++", "clang++-14", "clang++-16", "clang++-18", "clang++-19"];
     let works = |name: &&str| {
         std::process::Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success())

@@ -162,8 +162,7 @@ impl Job<'_> {
             let spread = dir.path().join("kernel.s");
             compile.arg("-S").arg(&wrapper).arg("-o").arg(&spread);
             self.attempt(&mut compile, &wrapper)?;
-            let text = fs::read_to_string(&spread).map_err(|e| reading(&spread, &e))?;
-            put(&spread, redzone::spread(&text).as_bytes())?;
+            put(&spread, &redzone::spread(&read(&spread)?))?;
             let mut assemble = toolchain.command();
             self.attempt(assemble.arg("-c").arg(&spread).arg("-o").arg(&object), &wrapper)?;
         } else {

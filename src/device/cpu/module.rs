@@ -48,7 +48,7 @@ pub(super) struct Loaded {
     entries: Vec<Entry>,
     attach: unsafe extern "C" fn(*const Calls, *mut Attached),
     /// Of a checked binary: takes the checker's table.
-    attach_checker: Option<unsafe extern "C" fn(*const Callbacks)>,
+    attach_checker: Option<unsafe extern "C" fn(*const Callbacks, *mut [usize; 2])>,
     description: Description,
 }
 
@@ -118,11 +118,18 @@ impl Loaded {
         let mut attached = Attached::none();
         // SAFETY: the function writes the struct and the module's own variables.
         unsafe { (self.attach)(&raw const CALLS, &raw mut attached) };
-        if let Some(attach) = self.attach_checker {
-            // SAFETY: the function copies the table.
-            unsafe { attach(&raw const CHECKS) };
-        }
         attached
+    }
+
+    /// Hands a checked module the checker's table; where its own functions for the checker lie is
+    /// returned.
+    pub(super) fn attach_checker(&self) -> std::ops::Range<usize> {
+        let mut ends = [0; 2];
+        if let Some(attach) = self.attach_checker {
+            // SAFETY: the function copies the table and writes two addresses.
+            unsafe { attach(&raw const CHECKS, &raw mut ends) };
+        }
+        ends[0]..ends[1]
     }
 
     /// Lays the canary for a launch with `shared_bytes` of dynamic shared memory.

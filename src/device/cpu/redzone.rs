@@ -7,25 +7,27 @@
 /// Bytes between two arrays; the largest alignment that is kept.
 pub(super) const REDZONE: usize = 256;
 
-/// Assembly with room before each thread-local object.
-pub(super) fn spread(assembly: &str) -> String {
-    let mut text = String::with_capacity(assembly.len() + (64 << 10));
+/// Assembly with room before each thread-local object. It is bytes: strings may be of any encoding.
+pub(super) fn spread(assembly: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(assembly.len() + (64 << 10));
     let mut in_shared = false;
-    for line in assembly.lines() {
-        let word = line.trim_start();
-        if let Some(section) = section(word) {
+    for line in assembly.split_inclusive(|byte| *byte == b'\n') {
+        // Labels of objects and directives are ASCII.
+        let code = std::str::from_utf8(line).unwrap_or("\t.ascii");
+        if let Some(section) = section(code.trim_start()) {
             in_shared = section;
         }
-        let label = !line.starts_with(char::is_whitespace)
-            && !word.starts_with('.')
-            && word.split('#').next().is_some_and(|code| code.trim_end().ends_with(':'));
-        if in_shared && label {
-            text.push_str(&format!("\t.zero {REDZONE}\n"));
+        if in_shared && is_label(code) {
+            text.extend_from_slice(format!("\t.zero {REDZONE}\n").as_bytes());
         }
-        text.push_str(line);
-        text.push('\n');
+        text.extend_from_slice(line);
     }
     text
+}
+
+fn is_label(line: &str) -> bool {
+    let code = line.split('#').next().unwrap_or(line).trim_end();
+    !line.starts_with(char::is_whitespace) && !line.starts_with('.') && code.ends_with(':')
 }
 
 /// Whether a directive begins a thread-local section; `None` where it is no section directive.
@@ -51,7 +53,7 @@ mod tests {
         let text = "\t.text\nkernel:\n\tret\n\t.section\t.tbss,\"awT\",@nobits\n\t.align 32\n\
                     _ZZ1kvE1s:\n\t.zero\t512\n\t.section .tbss._ZZ1kIfEvvE1t,\"awTG\",@nobits,x,comdat\n\
                     _ZZ1kIfEvvE1t:                          # @t\n\t.zero\t64\n\t.data\nother:\n";
-        let spread = spread(text);
+        let spread = String::from_utf8(spread(text.as_bytes())).unwrap();
         let before = |label: &str| {
             let lines: Vec<&str> = spread.lines().collect();
             let at = lines.iter().position(|line| line.starts_with(label)).unwrap();

@@ -84,6 +84,8 @@ pub(super) struct Memory {
     stacks: Range<usize>,
     stride: usize,
     module: Range<usize>,
+    /// Of it, what is ours and not the kernel's.
+    shims: Range<usize>,
     /// Owners whose rows the block has read and written, a bit each.
     read: u16,
     written: u16,
@@ -106,6 +108,7 @@ impl Memory {
             stacks: 0..0,
             stride: 1,
             module: 0..0,
+            shims: 0..0,
             read: 0,
             written: 0,
             wrote_common: false,
@@ -130,17 +133,18 @@ impl Memory {
         Ok(())
     }
 
-    /// Begins a launch of a module that lies at `module`, whose shared memory is `bytes` bytes from
-    /// `start`, of which the launch asks for `dynamic` bytes of the dynamic block.
+    /// Begins a launch of a module that lies at `module` with our own functions at `shims`, whose
+    /// shared memory is `bytes` bytes from `start`, and of whose dynamic block the launch asks for
+    /// `dynamic` bytes.
     pub(super) fn begin_launch(
         &mut self,
         arrays: &[SharedArray],
         (start, bytes): (usize, usize),
         dynamic: usize,
-        module: Range<usize>,
+        (module, shims): (Range<usize>, Range<usize>),
     ) -> io::Result<()> {
         self.shared = start..start + bytes;
-        self.module = module;
+        (self.module, self.shims) = (module, shims);
         self.arrays.clear();
         self.arrays.extend(arrays.iter().map(|array| {
             array.offset..array.offset + if array.dynamic { dynamic } else { array.bytes }
@@ -200,9 +204,9 @@ impl Memory {
         self.arena.contains(&address)
     }
 
-    /// Whether an address is in the module.
+    /// Whether an address is in the kernel's code.
     pub(super) fn is_code(&self, address: usize) -> bool {
-        self.module.contains(&address)
+        self.module.contains(&address) && !self.shims.contains(&address)
     }
 
     /// A number for the place of an atomic.

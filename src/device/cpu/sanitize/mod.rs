@@ -195,7 +195,9 @@ impl Sanitizer {
         let extent = begin.module.extent();
         self.base = extent.start;
         let segment = begin.module.shared_segment(begin.attached);
-        self.memory.begin_launch(begin.module.arrays(), segment, begin.shared_bytes, extent)
+        let shims = begin.module.attach_checker();
+        let arrays = begin.module.arrays();
+        self.memory.begin_launch(arrays, segment, begin.shared_bytes, (extent, shims))
     }
 
     pub(super) fn begin_block(&mut self, block: [u32; 3], linear: u64, rng: Rng) {
@@ -262,9 +264,10 @@ impl Sanitizer {
         for thread in 0..self.threads {
             let (number, pc) = self.sites[thread];
             let key = match what(thread) {
-                _ if self.returned[thread] => (usize::MAX, 0, "have returned"),
+                _ if self.returned[thread] => (usize::MAX, 1, "have returned"),
+                None if pc == self.base => (usize::MAX, 0, "have not begun"),
                 Some(what) => (pc, number, what),
-                None => (pc, 0, "are"),
+                None => (pc, 0, "can run, and were last"),
             };
             groups.entry(key).or_default().push(thread as u32);
         }
@@ -423,7 +426,6 @@ impl Sanitizer {
 fn follow(next: Next) {
     match next {
         Next::GoOn => {}
-        Next::GiveWay if EXPIRED.load(Relaxed) => out_of_time(),
         // In lockstep a thread has given way before the access already.
         Next::GiveWay if is_lockstep() => {}
         Next::GiveWay => sched::give_way(),
@@ -443,15 +445,15 @@ extern "C" fn access(address: usize, what: u32, pc: usize) {
 
 /// The slower part of an access: what is not a plain read of an input.
 fn check(address: usize, bytes: usize, what: u32, pc: usize) {
+    if EXPIRED.load(Relaxed) {
+        out_of_time();
+    }
     // SAFETY: each reference ends with its statement.
     unsafe {
         if is_lockstep() && active().is_some_and(|s| s.memory.is_shared_out(address)) {
             if let Some(s) = active() {
                 let thread = sched::current();
                 s.sites[thread].1 = pc;
-            }
-            if EXPIRED.load(Relaxed) {
-                out_of_time();
             }
             sched::give_way();
         }

@@ -37,13 +37,16 @@ impl Binary {
         if let Some(site) = self.known.get(&pc) {
             return site.clone();
         }
-        let mut lines = self.lines.as_ref().map_or(Vec::new(), |lines| frames(lines, pc - 1));
-        if let Some(own) = lines.iter().position(|line| !line.file.starts_with(headers)) {
-            lines.drain(..own);
-        }
-        // The wrapper that calls the kernel is not the user's either.
-        lines.retain(|line| !line.file.starts_with(headers));
-        let mut lines = lines.into_iter();
+        let of_user = |address: u64| {
+            let mut lines = self.lines.as_ref().map_or(Vec::new(), |lines| frames(lines, address));
+            lines.retain(|line| !line.file.starts_with(headers));
+            lines
+        };
+        // An instruction that the compiler could give no line belongs to the nearest one before.
+        let addresses = (1..=FURTHEST).filter_map(|back| pc.checked_sub(back));
+        let mut lines = addresses.map(of_user);
+        let found = lines.find(|lines| lines.first().is_some_and(|own| own.line > 0));
+        let mut lines = found.unwrap_or_default().into_iter();
         let site = Site { line: lines.next().unwrap_or_default(), callers: lines.collect() };
         self.known.insert(pc, site.clone());
         site
@@ -66,6 +69,9 @@ impl Binary {
         Target::Shared { array, offset: offset as i64 - from as i64, bytes }
     }
 }
+
+/// How far before an address a line is looked for, bytes.
+const FURTHEST: u64 = 64;
 
 fn frames(lines: &Loader, address: u64) -> Vec<Line> {
     let mut found = Vec::new();

@@ -7,11 +7,19 @@
 
 attnbench_checks attnbench_checker;
 
-extern "C" ATTNBENCH_EXPORT ATTNBENCH_UNCHECKED void attnbench_attach_checker(const attnbench_checks* checks) {
+// The functions of this file lie together, so that it can be told whether the kernel or one of
+// them runs; the linker names the section's ends.
+extern "C" ATTNBENCH_HIDDEN const char __start_attnbench_shims[], __stop_attnbench_shims[];
+
+extern "C" ATTNBENCH_EXPORT ATTNBENCH_UNCHECKED void attnbench_attach_checker(
+    const attnbench_checks* checks, const char** shims) {
     attnbench_checker = *checks;
+    shims[0] = __start_attnbench_shims;
+    shims[1] = __stop_attnbench_shims;
 }
 
-#define ATTNBENCH_SHIM extern "C" ATTNBENCH_HIDDEN ATTNBENCH_UNCHECKED
+#define ATTNBENCH_SHIM \
+    extern "C" ATTNBENCH_HIDDEN ATTNBENCH_UNCHECKED __attribute__((section("attnbench_shims")))
 #define ATTNBENCH_HERE __builtin_return_address(0)
 
 ATTNBENCH_SHIM void __tsan_init() {}
