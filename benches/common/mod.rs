@@ -24,8 +24,17 @@ pub fn kernel(name: &str) -> Arc<Manifest> {
 
 /// A kernel ready to be judged, once for each of so many threads.
 pub fn trials(manifest: &Arc<Manifest>, threads: usize) -> Vec<Trial> {
+    trials_with(config(), manifest, threads)
+}
+
+/// The CPU device's configuration.
+pub fn config() -> CpuConfig {
     let worker_program = PathBuf::from(env!("CARGO_BIN_EXE_attnbench"));
-    let config = CpuConfig { worker_program, ..CpuConfig::from_env() };
+    CpuConfig { worker_program, ..CpuConfig::from_env() }
+}
+
+/// As [`trials`], on a device of another configuration.
+pub fn trials_with(config: CpuConfig, manifest: &Arc<Manifest>, threads: usize) -> Vec<Trial> {
     let first = CpuDevice::new(config).expect("a C++ compiler");
     let trial = |_| {
         let device: Box<dyn Device> = Box::new(first.sibling());

@@ -17,7 +17,7 @@ use crate::problem::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Why a case could not be judged. The request or the machine is at fault, not the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -494,6 +494,28 @@ impl Trial {
         Ok(Ok(judged.iter().map(observe).collect()))
     }
 
+    /// Runs the kernel `repeats` times on a case's own data: the shortest time of one run on the
+    /// device, without what is done before and after it.
+    ///
+    /// # Errors
+    /// [`TrialError`]: the case could not be run, or a fault ended it.
+    pub fn timed(&mut self, case: &Case, repeats: usize) -> Result<Duration, TrialError> {
+        let inputs = generate(case, &self.captured)?;
+        let Planned { image, launches } = self.plan(case)?;
+        let mut best = Duration::MAX;
+        for _ in 0..repeats {
+            self.lay_out(case, &inputs, &image, Poisons::RUNS[2])?;
+            let start = Instant::now();
+            let fault = self.execute(&launches, case.order_seed)?;
+            best = best.min(start.elapsed());
+            if let Some(fault) = fault {
+                let kernel = self.manifest.name.clone();
+                return Err(TrialError::Run { kernel, source: fault.into() });
+            }
+        }
+        Ok(best)
+    }
+
     /// Runs the kernel once on a case's own data and gives the buffers; `None` where a fault ended
     /// the run.
     ///
@@ -566,6 +588,18 @@ impl Trial {
         poisons: Poisons,
         order_seed: u64,
     ) -> Result<Option<Fault>, TrialError> {
+        self.lay_out(case, inputs, image, poisons)?;
+        self.execute(launches, order_seed)
+    }
+
+    /// Writes the memory of a run, and what the kernel may do with it.
+    fn lay_out(
+        &mut self,
+        case: &Case,
+        inputs: &Inputs,
+        image: &Image,
+        poisons: Poisons,
+    ) -> Result<(), TrialError> {
         self.before.resize(image.size(), 0);
         image.write(case, inputs, poisons, &mut self.before);
         let kernel = &self.manifest.name;
@@ -574,10 +608,22 @@ impl Trial {
         if let Some(map) = self.device.access_map() {
             image.allow(case, inputs, map);
         }
+        Ok(())
+    }
+
+    /// Runs the launches on the memory laid out.
+    fn execute(
+        &mut self,
+        launches: &[Launch],
+        order_seed: u64,
+    ) -> Result<Option<Fault>, TrialError> {
         match self.device.run(launches, order_seed, self.time_limit) {
             Ok(()) => Ok(None),
             Err(RunError::Fault(fault)) => Ok(Some(fault)),
-            Err(other) => Err(refused(other)),
+            Err(source) => {
+                let kernel = self.manifest.name.clone();
+                Err(TrialError::Run { kernel, source })
+            }
         }
     }
 

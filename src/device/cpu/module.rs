@@ -7,11 +7,14 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::cache::{Description, SharedArray, Slot};
 use super::compile::{CANARY, DYNAMIC_CAPACITY};
-use super::sanitize::{CHECKS, Callbacks};
+use super::sanitize::{CHECKS, Callbacks, Plain};
 use super::sched::{CALLS, Calls};
 
 /// Calls a kernel with its arguments' words.
 pub(super) type Entry = unsafe extern "C" fn(*const u64);
+
+/// Hands a module the checker's table, and takes where its functions for the checker lie.
+type AttachChecker = unsafe extern "C" fn(*const Callbacks, *const Plain, *mut [usize; 2]);
 
 /// What shared memory holds when a block begins: NaN in every float format.
 const POISON: u8 = 0xff;
@@ -48,7 +51,7 @@ pub(super) struct Loaded {
     entries: Vec<Entry>,
     attach: unsafe extern "C" fn(*const Calls, *mut Attached),
     /// Of a checked binary: takes the checker's table.
-    attach_checker: Option<unsafe extern "C" fn(*const Callbacks, *mut [usize; 2])>,
+    attach_checker: Option<AttachChecker>,
     description: Description,
 }
 
@@ -123,11 +126,12 @@ impl Loaded {
 
     /// Hands a checked module the checker's table; where its own functions for the checker lie is
     /// returned.
-    pub(super) fn attach_checker(&self) -> std::ops::Range<usize> {
+    pub(super) fn attach_checker(&self, plain: *const Plain) -> std::ops::Range<usize> {
         let mut ends = [0; 2];
         if let Some(attach) = self.attach_checker {
-            // SAFETY: the function copies the table and writes two addresses.
-            unsafe { attach(&raw const CHECKS, &raw mut ends) };
+            // SAFETY: the function copies the table, keeps the pointer, which outlives the launch,
+            // and writes two addresses.
+            unsafe { attach(&raw const CHECKS, plain, &raw mut ends) };
         }
         ends[0]..ends[1]
     }

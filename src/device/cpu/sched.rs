@@ -254,6 +254,10 @@ impl State {
             }
         };
         self.current = thread;
+        // SAFETY: the reference ends with the statement.
+        if let Some(sanitizer) = unsafe { sanitize::active() } {
+            sanitizer.turn();
+        }
         // SAFETY: the worker keeps the control page mapped as long as it lives.
         unsafe { (*self.control).thread.store(thread as u32, Relaxed) };
         // SAFETY: `attach` gave the address of the module's own variable.

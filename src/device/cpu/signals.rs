@@ -97,13 +97,13 @@ extern "C" fn on_time(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
         {
             let [pc, sp] = [libc::REG_RIP, libc::REG_RSP].map(|register| register as usize);
             if sanitize::expire(machine.gregs[pc] as usize) {
-                machine.gregs[sp] = (machine.gregs[sp] - 256 & !15) - 8;
+                machine.gregs[sp] = ((machine.gregs[sp] - 256) & !15) - 8;
                 machine.gregs[pc] = stop as usize as i64;
             }
         }
         #[cfg(target_arch = "aarch64")]
         if sanitize::expire(machine.pc as usize) {
-            machine.sp = machine.sp - 256 & !15;
+            machine.sp = (machine.sp - 256) & !15;
             machine.pc = stop as usize as u64;
         }
     }

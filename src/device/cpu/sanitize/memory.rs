@@ -8,7 +8,7 @@ use super::super::super::finding::{Access, Class, Kind, access};
 use super::super::cache::SharedArray;
 use super::super::shared::GUARD;
 use super::order::Order;
-use super::shadow::{CELL, Cell, Record, Zeroed};
+use super::shadow::{Cell, Record, Shadow, WORD};
 use super::wire::{Checks, WireTarget};
 use super::{ATOMIC, UPDATE, VOLATILE, WRITE};
 
@@ -37,6 +37,13 @@ impl Asked {
     pub(super) fn kind(&self) -> Access {
         let atomic = self.what & ATOMIC != 0;
         Access { write: self.writes(), atomic, bytes: self.bytes as u64 }
+    }
+
+    /// As a cell keeps it; program counters are counted from `base`.
+    fn record(&self, atomic: bool, order: &Order, base: usize) -> Record {
+        let how = self.bytes.min(255) as u16 | if atomic { Record::ATOMIC } else { 0 };
+        let pc = self.pc.wrapping_sub(base) as u32;
+        Record { time: order.now, thread: self.thread, how, pc }
     }
 }
 
@@ -69,16 +76,59 @@ pub(super) struct Seen {
     pub(super) access: Access,
 }
 
+/// What a module needs to know to let a plain access of an input pass by itself, the most frequent
+/// one by far; the same struct as in `device.h`.
+#[repr(C)]
+pub(in super::super) struct Plain {
+    arena: usize,
+    /// Bytes of the arena, less what an access could reach beyond it.
+    limit: usize,
+    map: usize,
+    /// Owners whose rows the block has read, a bit each: the first read is told.
+    read: u64,
+    module: usize,
+    module_bytes: usize,
+    /// Changes whenever another thread runs or something is ordered.
+    epoch: u64,
+    /// Reads that have been checked, and in which epoch.
+    known: [Known; KNOWN],
+}
+
+/// `address << 5 | bytes` of a read, and when it was checked.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Known {
+    read: u64,
+    epoch: u64,
+}
+
+const KNOWN: usize = 1024;
+
+impl Plain {
+    fn new(arena: &Range<usize>, map: *mut u8) -> Box<Plain> {
+        Box::new(Plain {
+            arena: arena.start,
+            limit: arena.len().saturating_sub(16),
+            map: map as usize,
+            read: 0,
+            module: 0,
+            module_bytes: 0,
+            epoch: 1,
+            known: [Known::default(); KNOWN],
+        })
+    }
+}
+
 /// Memory as the checker sees it.
 pub(super) struct Memory {
     arena: Range<usize>,
     /// The access map, a byte for each of the arena's.
     map: *mut u8,
-    cells: Zeroed<Cell>,
+    shadow: Shadow,
     /// The module's thread-local segment: shared memory.
     shared: Range<usize>,
     shared_map: Vec<u8>,
-    shared_cells: Zeroed<Cell>,
+    shared_shadow: Shadow,
     /// The arrays in it, and the dynamic block.
     arrays: Vec<Range<usize>>,
     stacks: Range<usize>,
@@ -86,8 +136,8 @@ pub(super) struct Memory {
     module: Range<usize>,
     /// Of it, what is ours and not the kernel's.
     shims: Range<usize>,
-    /// Owners whose rows the block has read and written, a bit each.
-    read: u16,
+    plain: Box<Plain>,
+    /// Owners whose rows the block has written, a bit each.
     written: u16,
     /// Whether it has written what belongs to nobody: parts that another block may finish.
     wrote_common: bool,
@@ -100,16 +150,16 @@ impl Memory {
         Memory {
             arena: 0..0,
             map: ptr::null_mut(),
-            cells: Zeroed::empty(),
+            shadow: Shadow::empty(),
             shared: 0..0,
             shared_map: Vec::new(),
-            shared_cells: Zeroed::empty(),
+            shared_shadow: Shadow::empty(),
             arrays: Vec::new(),
             stacks: 0..0,
             stride: 1,
             module: 0..0,
             shims: 0..0,
-            read: 0,
+            plain: Plain::new(&(0..0), ptr::null_mut()),
             written: 0,
             wrote_common: false,
             seen: [Seen { offset: 0, thread: 0, pc: 0, access: nothing }; 16],
@@ -122,14 +172,15 @@ impl Memory {
         (first, end, stride): (usize, usize, usize),
     ) -> io::Result<Memory> {
         let arena = start as usize..start as usize + bytes;
-        let cells = Zeroed::new(bytes / CELL + 1)?;
-        Ok(Memory { arena, map, cells, stacks: first..end, stride, ..Memory::none() })
+        let shadow = Shadow::new(bytes)?;
+        let plain = Plain::new(&arena, map);
+        Ok(Memory { arena, map, shadow, stacks: first..end, stride, plain, ..Memory::none() })
     }
 
     /// Forgets who touched what.
     pub(super) fn forget(&mut self) -> io::Result<()> {
-        self.cells = Zeroed::new(self.cells.len())?;
-        self.shared_cells = Zeroed::new(self.shared_cells.len())?;
+        self.shadow = Shadow::new(self.shadow.bytes())?;
+        self.shared_shadow = Shadow::new(self.shared_shadow.bytes())?;
         Ok(())
     }
 
@@ -144,6 +195,7 @@ impl Memory {
         (module, shims): (Range<usize>, Range<usize>),
     ) -> io::Result<()> {
         self.shared = start..start + bytes;
+        (self.plain.module, self.plain.module_bytes) = (module.start, module.len());
         (self.module, self.shims) = (module, shims);
         self.arrays.clear();
         self.arrays.extend(arrays.iter().map(|array| {
@@ -151,8 +203,8 @@ impl Memory {
         }));
         self.shared_map.clear();
         self.shared_map.resize(bytes, 0);
-        if self.shared_cells.len() < bytes / CELL + 1 {
-            self.shared_cells = Zeroed::new(bytes / CELL + 1)?;
+        if self.shared_shadow.bytes() < bytes {
+            self.shared_shadow = Shadow::new(bytes)?;
         }
         Ok(())
     }
@@ -162,33 +214,80 @@ impl Memory {
         for array in &self.arrays {
             self.shared_map[array.clone()].fill(access::READ | access::WRITE);
         }
-        (self.read, self.written, self.wrote_common) = (0, 0, false);
+        (self.plain.read, self.written, self.wrote_common) = (0, 0, false);
     }
 
-    /// Whether it is a read of an input that everything allows: the most frequent access by far.
+    /// What was checked until now may have to be checked again.
     #[inline]
-    pub(super) fn is_plain_input(&self, address: usize, bytes: usize) -> bool {
-        const ALL: u128 = 0x0707_0707_0707_0707_0707_0707_0707_0707;
-        const WANT: u128 = 0x0505_0505_0505_0505_0505_0505_0505_0505;
-        let offset = address.wrapping_sub(self.arena.start);
-        if offset >= (self.arena.end - self.arena.start).saturating_sub(16) {
+    pub(super) fn turn(&mut self) {
+        self.plain.epoch += 1;
+    }
+
+    /// What a module is given.
+    pub(super) fn plain(&self) -> *const Plain {
+        &raw const *self.plain
+    }
+
+    /// Checks and notes an access of whole words where that is done at a glance: it is allowed, what
+    /// it reads holds a value, and it is plain what it comes after. Else false, and nothing is said.
+    #[inline]
+    pub(super) fn glance(&mut self, asked: &Asked, race: bool, order: &Order, base: usize) -> bool {
+        let Asked { address, bytes, .. } = *asked;
+        if (address | bytes) % WORD != 0 {
             return false;
         }
-        // SAFETY: at least 16 bytes of the map lie from `offset` on.
-        let bits = unsafe {
-            let at = self.map.add(offset);
-            match bytes {
-                1 => u128::from(at.read()),
-                2 => u128::from(at.cast::<u16>().read_unaligned()),
-                4 => u128::from(at.cast::<u32>().read_unaligned()),
-                8 => u128::from(at.cast::<u64>().read_unaligned()),
-                16 => at.cast::<u128>().read_unaligned(),
-                _ => return false,
-            }
+        let writes = asked.writes();
+        let own = asked.record(false, order, base);
+        let need = if writes {
+            access::READ | access::WRITE
+        } else {
+            access::READ | access::WRITE | access::INIT
         };
-        let mask = if bytes == 16 { !0 } else { (1 << (8 * bytes)) - 1 };
-        let owner = access::owner_of(bits as u8);
-        (bits ^ WANT) & ALL & mask == 0 && self.read >> owner & 1 == 1
+        let need = u32::from_ne_bytes([need; WORD]);
+        let (offset, end) = (address.wrapping_sub(self.shared.start), self.shared_map.len());
+        if offset < end && bytes <= end - offset {
+            let words = self.shared_map[offset..offset + bytes].chunks_exact_mut(WORD);
+            let cells = &mut self.shared_shadow.words()[offset / WORD..];
+            for (bits, cell) in words.zip(cells) {
+                let held = u32::from_ne_bytes([bits[0], bits[1], bits[2], bits[3]]);
+                if held & need != need
+                    || race && !is_plainly_ordered::<false>(cell, own, writes, order)
+                {
+                    return false;
+                }
+                bits.copy_from_slice(
+                    &(held | u32::from_ne_bytes([access::INIT; WORD])).to_ne_bytes(),
+                );
+            }
+            if !writes {
+                let Plain { epoch, known, .. } = &mut *self.plain;
+                let read = (address as u64) << 5 | bytes as u64;
+                known[address / WORD % KNOWN] = Known { read, epoch: *epoch };
+            }
+            return true;
+        }
+        let (offset, end) =
+            (address.wrapping_sub(self.arena.start), self.arena.end - self.arena.start);
+        if offset < end && bytes <= end - offset {
+            let part = offset..offset + bytes;
+            let owner = access::owner_of(self.bits(offset));
+            let seen = if writes { self.written } else { self.plain.read as u16 };
+            if seen >> owner & 1 == 0 || writes && owner == 0 && !self.wrote_common {
+                return false;
+            }
+            for word in part.step_by(WORD) {
+                let held = u32::from_ne_bytes([0, 1, 2, 3].map(|i| self.bits(word + i)));
+                let cell = &mut self.shadow.words()[word / WORD];
+                if held & need != need
+                    || race && !is_plainly_ordered::<true>(cell, own, writes, order)
+                {
+                    return false;
+                }
+                self.map(word..word + WORD).iter_mut().for_each(|byte| *byte |= access::INIT);
+            }
+            return true;
+        }
+        false
     }
 
     /// Whether others could see an access there: in shared memory, or where the arena is written.
@@ -318,24 +417,23 @@ impl Memory {
             let target = WireTarget::Arena((start + at) as i64);
             outcome.tell(Kind::Uninitialised, target, String::new());
         }
-        let owners = if writes { &mut self.written } else { &mut self.read };
-        if *owners >> owner & 1 == 0 {
-            *owners |= 1 << owner;
-            if !writes {
-                let Asked { thread, pc, .. } = *asked;
-                let access = asked.kind();
-                self.seen[owner as usize] = Seen { offset: start, thread, pc, access };
-            }
+        if writes {
+            self.written |= 1 << owner;
+        } else if self.plain.read >> owner & 1 == 0 {
+            self.plain.read |= 1 << owner;
+            let Asked { thread, pc, .. } = *asked;
+            let access = asked.kind();
+            self.seen[owner as usize] = Seen { offset: start, thread, pc, access };
         }
         self.wrote_common |= writes && owner == 0;
         if open {
             outcome.watched = true;
             if checks.has(Class::Race) {
                 // Of global memory a volatile access is a relaxed atomic.
-                let atomic = asked.what & (ATOMIC | VOLATILE) != 0;
-                let cells = &mut self.cells.items()[start / CELL..=(part.end - 1) / CELL];
+                let own = asked.record(asked.what & (ATOMIC | VOLATILE) != 0, order, base);
+                let shadow = &mut self.shadow;
                 if let Some((kind, other, other_writes)) =
-                    race(cells, 0, asked, atomic, order, base)
+                    race(shadow, part, 0, (own, writes), order)
                 {
                     let target = WireTarget::Arena(start as i64);
                     let (other, detail) = (Some(other), String::new());
@@ -374,12 +472,12 @@ impl Memory {
             outcome.tell(Kind::Uninitialised, target, String::new());
         }
         if checks.has(Class::Race) {
-            let atomic = asked.what & ATOMIC != 0;
-            let cells = &mut self.shared_cells.items()[start / CELL..=(part.end - 1) / CELL];
+            let own = asked.record(asked.what & ATOMIC != 0, order, base);
+            let shadow = &mut self.shared_shadow;
             // Another block's shared memory is another memory.
             let since = order.block_began();
             if let Some((kind, other, other_writes)) =
-                race(cells, since, asked, atomic, order, base)
+                race(shadow, part, since, (own, asked.writes()), order)
             {
                 let target = WireTarget::Shared(start);
                 let (other, detail) = (Some(other), String::new());
@@ -392,7 +490,7 @@ impl Memory {
     /// If the block has written one or more sequences' outputs and nothing else, and has read rows
     /// of a sequence that is not among them: which was read, one that was written, and where.
     pub(super) fn foreign_rows(&self) -> Option<(usize, usize, Seen)> {
-        let (read, written) = (self.read & !1, self.written & !1);
+        let (read, written) = (self.plain.read as u16 & !1, self.written & !1);
         let foreign = read & !written;
         if written == 0 || foreign == 0 || self.wrote_common {
             return None;
@@ -416,42 +514,33 @@ pub(super) fn kind_of(record: Record, writes: bool) -> Access {
 }
 
 /// Notes an access in its cells; tells the first access there later than `since` that nothing orders
-/// with it.
+/// with it, and whether that is a write.
 fn race(
-    cells: &mut [Cell],
+    shadow: &mut Shadow,
+    part: Range<usize>,
     since: u32,
-    asked: &Asked,
-    atomic: bool,
+    (own, writes): (Record, bool),
     order: &Order,
-    base: usize,
 ) -> Option<(Kind, Record, bool)> {
-    let thread = asked.thread;
-    let how = asked.bytes.min(255) as u16 | if atomic { Record::ATOMIC } else { 0 };
-    let pc = asked.pc.wrapping_sub(base) as u32;
-    let own = Record { time: order.now, thread, how, pc };
-    let clash = |other: Record| {
-        other.time > since && !(atomic && other.is_atomic()) && !order.is_before(other, thread)
-    };
+    let thread = own.thread;
+    let both_atomic = |other: Record| own.is_atomic() && other.is_atomic();
+    let is_before = |other: Record| other.time <= since || order.is_before(other, thread);
+    let clash = |other: Record| !both_atomic(other) && !is_before(other);
     let mut found = None;
-    for cell in cells {
-        if asked.writes() {
-            if found.is_none() {
-                if clash(cell.write) {
-                    found = Some((Kind::WriteWrite, cell.write, true));
-                } else if let Some(read) = cell.reads.iter().find(|read| clash(**read)) {
-                    found = Some((Kind::WriteRead, *read, false));
-                }
+    shadow.visit(part, |cell| {
+        if found.is_none() && clash(cell.write) {
+            let kind = if writes { Kind::WriteWrite } else { Kind::ReadWrite };
+            found = Some((kind, cell.write, true));
+        }
+        if writes {
+            let read = cell.reads.into_iter().find(|read| clash(*read));
+            if let Some(read) = read.filter(|_| found.is_none()) {
+                found = Some((Kind::WriteRead, read, false));
             }
-            let none = Record { time: 0, thread: 0, how: 0, pc: 0 };
-            *cell = Cell { write: own, reads: [none; 2] };
+            (cell.write, cell.reads) = (own, [Record::NONE; 2]);
         } else {
-            if found.is_none() && clash(cell.write) {
-                found = Some((Kind::ReadWrite, cell.write, true));
-            }
             let [first, second] = cell.reads;
-            let settled = |read: Record| {
-                read.time <= since || read.thread == thread || order.is_before(read, thread)
-            };
+            let settled = |read: Record| read.thread == thread || is_before(read);
             let slot = if settled(first) {
                 0
             } else if settled(second) || order.same_wave(second.thread, thread) {
@@ -461,6 +550,45 @@ fn race(
             };
             cell.reads[slot] = own;
         }
-    }
+    });
     found
+}
+
+/// Notes a plain access of a whole word where it is plain that nothing is wrong with it; false where
+/// a closer look is needed. `GLOBAL` where other blocks may have touched the word.
+#[inline]
+fn is_plainly_ordered<const GLOBAL: bool>(
+    cell: &mut Cell,
+    own: Record,
+    writes: bool,
+    order: &Order,
+) -> bool {
+    let is_before = |other| order.is_plainly_before::<GLOBAL>(other, own.thread);
+    if !cell.is_whole() || !is_before(cell.write) {
+        return false;
+    }
+    let [first, second] = cell.reads;
+    if writes {
+        let settled = is_before(first) && is_before(second);
+        if settled {
+            (cell.write, cell.reads) = (own, [Record::NONE; 2]);
+        }
+        return settled;
+    }
+    // Of two readers that nothing has ordered since, one is another than whoever writes next, who
+    // then comes after neither: a third need not be kept.
+    let known = order.is_current(first)
+        && (first.thread == own.thread
+            || (order.is_current(second) && first.thread != second.thread));
+    if known {
+        true
+    } else if is_before(first) {
+        cell.reads[0] = own;
+        true
+    } else if is_before(second) {
+        cell.reads[1] = own;
+        true
+    } else {
+        false
+    }
 }

@@ -28,6 +28,7 @@ use super::protocol::WireFault;
 use super::sched;
 use super::wave::lanes;
 use memory::Memory;
+pub(super) use memory::Plain;
 use order::Order;
 use wire::{Checks, WireFinding, WireOther, WireStanding, WireTarget};
 
@@ -195,7 +196,7 @@ impl Sanitizer {
         let extent = begin.module.extent();
         self.base = extent.start;
         let segment = begin.module.shared_segment(begin.attached);
-        let shims = begin.module.attach_checker();
+        let shims = begin.module.attach_checker(self.memory.plain());
         let arrays = begin.module.arrays();
         self.memory.begin_launch(arrays, segment, begin.shared_bytes, (extent, shims))
     }
@@ -338,6 +339,12 @@ impl Sanitizer {
         self.report(finding, 0);
     }
 
+    /// Another thread is about to run, or the same after a wait.
+    #[inline]
+    pub(super) fn turn(&mut self) {
+        self.memory.turn();
+    }
+
     /// Where a lane is, for the scheduler of the lockstep model.
     pub(super) fn pc(&self, thread: usize) -> usize {
         self.sites[thread].1
@@ -375,6 +382,21 @@ impl Sanitizer {
             self.known.insert(key, self.found.len());
             self.found.push(finding);
         }
+    }
+
+    /// Checks an access where that is done at a glance.
+    #[inline]
+    fn glance(&mut self, address: usize, bytes: usize, what: u32, pc: usize) -> bool {
+        // Where the thread must give way, or a volatile access may be an atomic, it takes longer.
+        if self.patience == 1 || what & VOLATILE != 0 || is_lockstep() {
+            return false;
+        }
+        let thread = sched::current() as u16;
+        let asked = memory::Asked { address, bytes, what, thread, pc };
+        let race = self.checks.has(Class::Race);
+        let done = self.memory.glance(&asked, race, &self.order, self.base);
+        self.patience -= u64::from(done);
+        done
     }
 
     /// Checks an access of the running thread.
@@ -433,17 +455,17 @@ fn follow(next: Next) {
     }
 }
 
+/// What the module itself has not let pass: see [`memory::Plain`].
 extern "C" fn access(address: usize, what: u32, pc: usize) {
     let bytes = (what & 0xff) as usize;
     // SAFETY: the reference ends with the statement.
-    let plain = unsafe { active() }
-        .is_none_or(|s| what & WRITE == 0 && s.memory.is_plain_input(address, bytes));
-    if !plain {
+    let done = unsafe { active() }.is_none_or(|s| s.glance(address, bytes, what, pc));
+    if !done {
         check(address, bytes, what, pc);
     }
 }
 
-/// The slower part of an access: what is not a plain read of an input.
+/// The slower part of an access.
 fn check(address: usize, bytes: usize, what: u32, pc: usize) {
     if EXPIRED.load(Relaxed) {
         out_of_time();
@@ -488,6 +510,7 @@ extern "C" fn atomic(address: usize, what: u32, pc: usize) {
             let (releases, block_only) = (what & RELEASE != 0, what & BLOCK != 0);
             let place = s.memory.place(address);
             s.order.atomic(thread, place, writes, reads, releases, block_only);
+            s.memory.turn();
         }
     }
 }
@@ -497,6 +520,7 @@ extern "C" fn fence(scope: u32, _pc: usize) {
     unsafe {
         if let Some(s) = active() {
             s.order.fence(sched::current() as u16, scope & BLOCK != 0);
+            s.memory.turn();
         }
     }
 }

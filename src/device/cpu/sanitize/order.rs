@@ -150,6 +150,28 @@ impl Order {
         self.began.get(after.saturating_sub(1)).map_or(0, |(_, linear)| *linear)
     }
 
+    /// Whether an access comes before what `thread` does now, by a barrier or an exchange of the whole
+    /// wave: a quick look that may say no where [`Order::is_before`] says yes. `GLOBAL` where the
+    /// access may be another block's.
+    #[inline]
+    pub(super) fn is_plainly_before<const GLOBAL: bool>(&self, r: Record, thread: u16) -> bool {
+        if GLOBAL && r.time <= self.block {
+            return r.time <= self.launch;
+        }
+        // A record of another block's shared memory is earlier than any barrier of this one.
+        r.time <= self.barrier || r.thread == thread || {
+            let wave = thread >> self.wave_shift;
+            r.thread >> self.wave_shift == wave && r.time <= self.waves[wave as usize]
+        }
+    }
+
+    /// Whether nothing has ordered an access of this block's since it was made.
+    #[inline]
+    pub(super) fn is_current(&self, r: Record) -> bool {
+        let floor = self.waves.get((r.thread >> self.wave_shift) as usize);
+        r.time > self.barrier && floor.is_some_and(|floor| r.time > *floor)
+    }
+
     /// Whether an access comes before what `thread` does now.
     #[inline]
     pub(super) fn is_before(&self, record: Record, thread: u16) -> bool {

@@ -1,4 +1,4 @@
-//! Who touched which memory last: a cell for every two bytes that may be written.
+//! Who touched which memory last: a cell for every four bytes that may be written, or two of them.
 //!
 //! Epochs as in FastTrack (Flanagan & Freund 2009): a record is a thread and a time, and whether it
 //! comes before the running thread is a comparison of times (`order`). Two readers are kept. A
@@ -6,15 +6,18 @@
 //! after the first. Of three that nothing orders, two of different waves stay, so that a write by
 //! either wave meets a reader of the other.
 //!
-//! Two bytes, as 16-bit floats are the smallest elements that a kernel shares out; of two threads
-//! that write the two bytes of one cell, the later replaces the earlier.
+//! A word of four bytes has one cell as long as all accesses take it whole, and from then on one for
+//! each half: 16-bit floats are the smallest elements that a kernel shares out. Of two threads that
+//! write the two bytes of one half, the later replaces the earlier.
 
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 
-/// Bytes of memory that one cell stands for.
-pub(super) const CELL: usize = 2;
+/// Bytes of memory that a cell stands for, and half of it.
+pub(super) const WORD: usize = 4;
+const HALF: usize = WORD / 2;
 
 /// One access: when, by whom, how, and from where. Time 0 is none.
 #[derive(Clone, Copy)]
@@ -30,6 +33,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) const ATOMIC: u16 = 1 << 8;
+    pub(super) const NONE: Record = Record { time: 0, thread: 0, how: 0, pc: 0 };
 
     pub(super) fn is_atomic(self) -> bool {
         self.how & Record::ATOMIC != 0
@@ -42,10 +46,72 @@ impl Record {
 pub(super) struct Cell {
     pub(super) write: Record,
     pub(super) reads: [Record; 2],
+    /// Not 0 where the word's halves have cells of their own.
+    split: u32,
+}
+
+impl Cell {
+    /// Whether the cell stands for its whole word.
+    #[inline]
+    pub(super) fn is_whole(&self) -> bool {
+        self.split == 0
+    }
+}
+
+/// The cells of a stretch of memory.
+pub(super) struct Shadow {
+    words: Zeroed<Cell>,
+    halves: Zeroed<Cell>,
+}
+
+impl Shadow {
+    pub(super) fn empty() -> Shadow {
+        Shadow { words: Zeroed::empty(), halves: Zeroed::empty() }
+    }
+
+    /// Cells for so many bytes, in which nobody has touched anything.
+    pub(super) fn new(bytes: usize) -> io::Result<Shadow> {
+        let words = bytes / WORD + 1;
+        Ok(Shadow { words: Zeroed::new(words)?, halves: Zeroed::new(2 * words)? })
+    }
+
+    /// Bytes that it has cells for.
+    pub(super) fn bytes(&self) -> usize {
+        self.words.len() * WORD
+    }
+
+    /// The cell of each whole word.
+    #[inline]
+    pub(super) fn words(&mut self) -> &mut [Cell] {
+        self.words.items()
+    }
+
+    /// Visits the cells of some bytes.
+    pub(super) fn visit(&mut self, bytes: Range<usize>, mut look: impl FnMut(&mut Cell)) {
+        for word in bytes.start / WORD..=(bytes.end - 1) / WORD {
+            let whole = bytes.start <= word * WORD && (word + 1) * WORD <= bytes.end;
+            let cell = &mut self.words.items()[word];
+            if whole && cell.is_whole() {
+                look(cell);
+                continue;
+            }
+            let halves = &mut self.halves.items()[2 * word..2 * word + 2];
+            if cell.is_whole() {
+                halves.fill(*cell);
+                cell.split = 1;
+            }
+            for (i, half) in halves.iter_mut().enumerate() {
+                let start = word * WORD + i * HALF;
+                if bytes.start < start + HALF && start < bytes.end {
+                    look(half);
+                }
+            }
+        }
+    }
 }
 
 /// Memory that is zero until it is touched, and takes none before.
-pub(super) struct Zeroed<T> {
+struct Zeroed<T> {
     start: NonNull<T>,
     count: usize,
     owns: PhantomData<T>,
@@ -55,13 +121,13 @@ pub(super) struct Zeroed<T> {
 ///
 /// # Safety
 /// They are.
-pub(super) unsafe trait Plain: Copy {}
+unsafe trait Plain: Copy {}
 
 // SAFETY: integers only.
 unsafe impl Plain for Cell {}
 
 impl<T: Plain> Zeroed<T> {
-    pub(super) fn new(count: usize) -> io::Result<Zeroed<T>> {
+    fn new(count: usize) -> io::Result<Zeroed<T>> {
         assert!(count > 0, "a mapping of nothing");
         let bytes = count * size_of::<T>();
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -76,17 +142,18 @@ impl<T: Plain> Zeroed<T> {
     }
 
     /// None.
-    pub(super) fn empty() -> Zeroed<T> {
+    fn empty() -> Zeroed<T> {
         Zeroed { start: NonNull::dangling(), count: 0, owns: PhantomData }
     }
 
     /// Items.
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.count
     }
 
     /// All of them.
-    pub(super) fn items(&mut self) -> &mut [T] {
+    #[inline]
+    fn items(&mut self) -> &mut [T] {
         // SAFETY: the mapping has `count` items, for which zero bits are a value, and is borrowed
         // as long as `self` is.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.count) }

@@ -72,6 +72,20 @@ struct attnbench_checks {
     void (*undefined)(uint32_t kind, const void* data, uint64_t a, uint64_t b, const void* pc);
 };
 
+// What may pass without being told. The same struct as `Plain` in sanitize/memory.rs.
+struct attnbench_plain {
+    uintptr_t arena;
+    uintptr_t limit;
+    const uint8_t* map;
+    uint64_t read;
+    uintptr_t module;
+    uintptr_t module_bytes;
+    // Changes whenever another thread runs or something is ordered.
+    uint64_t epoch;
+    // Reads that have been checked: `address << 5 | bytes`, and in which epoch.
+    struct { uint64_t read, epoch; } known[1024];
+};
+
 ATTNBENCH_HIDDEN extern uint3 threadIdx;
 ATTNBENCH_HIDDEN extern uint3 blockIdx;
 ATTNBENCH_HIDDEN extern dim3 blockDim;
