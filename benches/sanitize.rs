@@ -3,7 +3,8 @@
 //!
 //! A table, not a criterion group: the figures are ratios of times taken in turns, so that a busy
 //! machine slows both. The share of a class is what the run gets faster without it; *calls* is what
-//! is left with no class at all: the instrumentation and placing each access.
+//! is left with no class at all, the instrumentation alone. Kernels may be named:
+//! `cargo bench --bench sanitize -- decode_online`.
 
 mod common;
 
@@ -41,9 +42,11 @@ fn main() {
         Class::ALL.map(of).concat() + " "
     });
     println!("|---|---|--:|--:|--:|--:|{}--:|", "--:|".repeat(Class::ALL.len()));
-    for manifest in kernels() {
+    let named: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let asked = |m: &&Arc<Manifest>| named.is_empty() || named.contains(&m.name);
+    for manifest in kernels().iter().filter(asked) {
         for wave in [32, 64] {
-            row(&manifest, wave, turns);
+            row(manifest, wave, turns);
         }
     }
 }

@@ -10,8 +10,9 @@ use attnbench::data::captured::Captured;
 use attnbench::data::generate::generate;
 use attnbench::judge::replay::save;
 use attnbench::judge::space::{Filter, Space};
-use attnbench::judge::sweep::{Options, Report, Verdict, judge_one, sweep};
+use attnbench::judge::sweep::{Finding, Options, Report, Verdict, judge_one, sweep};
 use attnbench::judge::trial::{Trial, TrialError, arithmetic, fits_in_memory};
+use attnbench::judge::wide::is_wide;
 use attnbench::kernel::Manifest;
 use attnbench::oracle::{explain_element, explained};
 use attnbench::problem::{Case, DTypes, Pointer, Regime, Stage, UnknownRegime};
@@ -311,6 +312,8 @@ impl Bench<'_> {
             shard: (args.shard.0 - 1, args.shard.1),
             deadline: self.deadline,
             fail_fast: args.fail_fast,
+            // The whole sweep has them once.
+            wide: args.sanitize.sanitize.is_some() && args.shard.0 == 1,
         };
         let threads = args.jobs.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
@@ -351,23 +354,31 @@ fn save_findings(
     } else {
         name.to_owned()
     };
-    let one = |finding| match save(&args.save, &kernel, manifest, finding) {
-        Ok(path) => {
-            let path = path.display().to_string();
-            SavedFailure {
-                replay: Some(format!("{program} replay {}", quote(&path))),
-                path: Some(path),
-            }
+    let checked = if args.sanitize.sanitize.is_some() { " --sanitize" } else { "" };
+    let by_id = |finding: &Finding| SavedFailure {
+        path: None,
+        replay: Some(format!(
+            "{program} sweep {}{checked} --case {}",
+            quote(name),
+            quote(&finding.case.to_string())
+        )),
+    };
+    let one = |finding: &Finding| {
+        // The id makes such a case again; its buffers are gigabytes of nothing.
+        if is_wide(&finding.case) {
+            return by_id(finding);
         }
-        Err(error) => {
-            eprintln!("error: a failing case of {} is not saved: {error}", manifest.name);
-            SavedFailure {
-                path: None,
-                replay: Some(format!(
-                    "{program} sweep {} --case {}",
-                    quote(name),
-                    quote(&finding.case.to_string())
-                )),
+        match save(&args.save, &kernel, manifest, finding) {
+            Ok(path) => {
+                let path = path.display().to_string();
+                SavedFailure {
+                    replay: Some(format!("{program} replay {}", quote(&path))),
+                    path: Some(path),
+                }
+            }
+            Err(error) => {
+                eprintln!("error: a failing case of {} is not saved: {error}", manifest.name);
+                by_id(finding)
             }
         }
     };

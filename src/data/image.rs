@@ -352,6 +352,12 @@ impl Image {
             poisons.of(&buffer.name).fill(&mut memory[at..end], buffer.dtype);
             at = end;
         }
+        self.write_inputs(case, inputs, poisons, memory);
+        self.poison_empty_parts(inputs, poisons, memory);
+    }
+
+    /// Writes the inputs, and nothing around them.
+    pub fn write_inputs(&self, case: &Case, inputs: &Inputs, poisons: Poisons, memory: &mut [u8]) {
         // Keys before the window are poison where that is NaN in K or V; in the last run they hold
         // what an engine would still have there, and a key outside the window may look attractive.
         let evicted = poisons.k == Poison::Nan || poisons.v == Poison::Nan;
@@ -386,7 +392,6 @@ impl Image {
                 (_, None) => {}
             }
         }
-        self.poison_empty_parts(inputs, poisons, memory);
     }
 
     /// What a kernel may do with each byte, for a run that is checked: `map` is all 0, a byte for each

@@ -238,6 +238,17 @@ pub trait Device: Send {
     /// [`RunError::Device`] where there is not so much memory.
     fn arena(&mut self, bytes: usize) -> Result<&mut [u8], RunError>;
 
+    /// As [`Device::arena`], for an image of which little is written: all of it is 0, and takes memory
+    /// only where it is touched, as far as the device can.
+    ///
+    /// # Errors
+    /// [`RunError::Device`] where there is no such room.
+    fn sparse_arena(&mut self, bytes: usize) -> Result<&mut [u8], RunError> {
+        let arena = self.arena(bytes)?;
+        arena.fill(0);
+        Ok(arena)
+    }
+
     /// Whether runs are checked.
     fn is_checked(&self) -> bool {
         false

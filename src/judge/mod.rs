@@ -13,3 +13,4 @@ pub mod sweep;
 pub mod trace;
 pub mod trial;
 pub mod verdict;
+pub mod wide;

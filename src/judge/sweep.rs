@@ -12,6 +12,7 @@ use super::sanitize::Found;
 use super::shrink::Cases;
 use super::space::Space;
 use super::trial::{Failure, Outcome, Passed, Trial, TrialError};
+use super::wide;
 use crate::device::finding::{Class, Kind};
 use crate::problem::Case;
 use proptest::strategy::ValueTree;
@@ -47,6 +48,8 @@ pub struct Options {
     pub deadline: Option<Instant>,
     /// No new case after the first failure.
     pub fail_fast: bool,
+    /// Besides, the cases of addresses beyond 32 bits; the trials' device checks its runs.
+    pub wide: bool,
 }
 
 impl Options {
@@ -225,6 +228,7 @@ pub fn sweep(
     });
     let mut stopped = shared.stopped();
     let (results, error) = (shared.results, shared.error);
+    let wide = options.wide.then(|| judge_wide(space, &mut trials, interrupted));
     let results = results.into_inner().expect("no thread holds the results");
     let mut tally = Tally::default();
     for (_, judged) in results {
@@ -233,6 +237,7 @@ pub fn sweep(
         }
         tally.add(judged);
     }
+    wide.into_iter().flatten().for_each(|judged| tally.add(judged));
     let error = error.into_inner().expect("no thread holds the error");
     if let Some((case, error)) = error {
         if tally.passed + tally.failures.len() == 0 {
@@ -251,6 +256,25 @@ pub fn sweep(
     let missing = if whole { tally.coverage.missing(space) } else { Vec::new() };
     let (kernel, seconds) = (space.manifest.name.clone(), start.elapsed().as_secs_f64());
     Ok(tally.report(kernel, missing, findings, stopped, seconds))
+}
+
+/// Judges the wide cases. One that cannot be posed (a manifest may hold a stride in fewer bits than it
+/// has) counts as skipped.
+fn judge_wide(space: &Space, trials: &mut [Trial], interrupted: &AtomicBool) -> Vec<Judged> {
+    let Some(trial) = trials.first_mut() else { return Vec::new() };
+    let mut judged = Vec::new();
+    for case in wide::cases(space) {
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
+        match trial.judge(&case) {
+            Ok(Outcome::Passed(passed)) => judged.push(Judged::Passed(case, passed)),
+            Ok(Outcome::Failed(failure)) => judged.push(Judged::Failed(case, failure)),
+            Ok(Outcome::Vacuous(why)) => judged.push(Judged::Vacuous(why)),
+            Err(error) => judged.push(Judged::Skipped(format!("addresses beyond 2^31: {error}"))),
+        }
+    }
+    judged
 }
 
 /// What the threads of a sweep share.

@@ -3,6 +3,7 @@
 use super::json::SavedFailure;
 use crate::judge::coverage::Coverage;
 use crate::judge::sweep::{Report, Verdict};
+use crate::judge::wide::is_wide;
 use crate::oracle::Term;
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Write;
@@ -163,7 +164,8 @@ pub fn findings(report: &Report, saved: &[SavedFailure]) -> String {
                 let _ = writeln!(text, "  look at {advice}");
             }
         }
-        let _ = writeln!(text, "  saved   {}", saved.path.as_deref().unwrap_or("no (see above)"));
+        let not = if is_wide(&f.case) { "no: its id makes it again" } else { "no (see above)" };
+        let _ = writeln!(text, "  saved   {}", saved.path.as_deref().unwrap_or(not));
         if let Some(replay) = &saved.replay {
             let _ = writeln!(text, "  replay  {replay}");
         }

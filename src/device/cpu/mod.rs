@@ -235,6 +235,20 @@ impl CpuDevice {
         Ok((shared, worker))
     }
 
+    /// Memory for an arena of so many bytes.
+    fn room(&mut self, bytes: usize) -> Result<&mut [u8], RunError> {
+        let have = self.shared.as_ref().map_or(0, |shared| shared.arena.bytes());
+        if self.shared.is_none() || bytes > have {
+            let checked = self.config.variant == Variant::Checked;
+            self.shared = Some(enlarge(self.shared.take(), bytes.max(have + have / 2), checked)?);
+        }
+        self.arena_bytes = bytes;
+        let shared = self.shared.as_mut().ok_or_else(|| no_memory("the arena is gone"))?;
+        // SAFETY: the mapping has at least `bytes` bytes and lives as long as the borrow of `self`;
+        // the worker touches it only during `run`, which needs `self` again.
+        Ok(unsafe { std::slice::from_raw_parts_mut(shared.arena.start(), bytes) })
+    }
+
     fn try_run(
         &mut self,
         launches: &[Launch],
@@ -310,15 +324,21 @@ impl Device for CpuDevice {
 
     fn arena(&mut self, bytes: usize) -> Result<&mut [u8], RunError> {
         let have = self.shared.as_ref().map_or(0, |shared| shared.arena.bytes());
-        if self.shared.is_none() || bytes > have {
-            let checked = self.config.variant == Variant::Checked;
-            self.shared = Some(enlarge(self.shared.take(), bytes.max(have + have / 2), checked)?);
+        if bytes > have
+            && let Some(free) = shared::available_memory()
+            && bytes > free
+        {
+            return Err(no_memory(&format!("the arena needs {bytes} bytes and {free} are free")));
         }
-        self.arena_bytes = bytes;
-        let shared = self.shared.as_mut().ok_or_else(|| no_memory("the arena is gone"))?;
-        // SAFETY: the mapping has at least `bytes` bytes and lives as long as the borrow of `self`;
-        // the worker touches it only during `run`, which needs `self` again.
-        Ok(unsafe { std::slice::from_raw_parts_mut(shared.arena.start(), bytes) })
+        self.room(bytes)
+    }
+
+    fn sparse_arena(&mut self, bytes: usize) -> Result<&mut [u8], RunError> {
+        self.room(bytes)?;
+        let file = self.shared.as_ref().map(|shared| &shared.file);
+        let clear = file.map_or(Ok(()), |file| file.clear(bytes));
+        clear.map_err(|e| no_memory(&format!("clearing a sparse arena: {e}")))?;
+        self.room(bytes)
     }
 
     fn is_checked(&self) -> bool {
@@ -369,11 +389,6 @@ impl Device for CpuDevice {
 fn enlarge(old: Option<Shared>, bytes: usize, checked: bool) -> Result<Shared, RunError> {
     let refuse = |e: std::io::Error| no_memory(&format!("{bytes} bytes for the arena: {e}"));
     let bytes = bytes.next_multiple_of(shared::page_size());
-    if let Some(free) = shared::available_memory()
-        && bytes > free
-    {
-        return Err(no_memory(&format!("the arena needs {bytes} bytes and {free} are free")));
-    }
     let (file, control, map) = match old {
         Some(old) => (old.file, old.control, old.map.map(|(_, file)| file)),
         None => {

@@ -256,7 +256,7 @@ impl State {
         self.current = thread;
         // SAFETY: the reference ends with the statement.
         if let Some(sanitizer) = unsafe { sanitize::active() } {
-            sanitizer.turn();
+            sanitizer.turn(thread);
         }
         // SAFETY: the worker keeps the control page mapped as long as it lives.
         unsafe { (*self.control).thread.store(thread as u32, Relaxed) };

@@ -6,11 +6,13 @@ use std::ptr;
 
 use super::super::super::finding::{Access, Class, Kind, access};
 use super::super::cache::SharedArray;
-use super::super::shared::GUARD;
 use super::order::Order;
 use super::shadow::{Cell, Record, Shadow, WORD};
 use super::wire::{Checks, WireTarget};
 use super::{ATOMIC, UPDATE, VOLATILE, WRITE};
+
+/// What lies further from the arena did not come from an index.
+const FAR: u64 = 1 << 40;
 
 /// Addresses below it are null pointers with an offset.
 const NULL: usize = 1 << 16;
@@ -88,21 +90,18 @@ pub(in super::super) struct Plain {
     read: u64,
     module: usize,
     module_bytes: usize,
-    /// Changes whenever another thread runs or something is ordered.
-    epoch: u64,
-    /// Reads that have been checked, and in which epoch.
-    known: [Known; KNOWN],
+    shared: usize,
+    shared_bytes: usize,
+    shared_map: usize,
+    cells: usize,
+    /// When the block last passed a barrier, and when each wave had its last exchange since.
+    barrier: *const u32,
+    waves: *const u32,
+    wave_shift: u32,
+    pub(super) thread: u32,
+    /// Whether races are looked for.
+    races: u32,
 }
-
-/// `address << 5 | bytes` of a read, and when it was checked.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Known {
-    read: u64,
-    epoch: u64,
-}
-
-const KNOWN: usize = 1024;
 
 impl Plain {
     fn new(arena: &Range<usize>, map: *mut u8) -> Box<Plain> {
@@ -113,8 +112,15 @@ impl Plain {
             read: 0,
             module: 0,
             module_bytes: 0,
-            epoch: 1,
-            known: [Known::default(); KNOWN],
+            shared: 0,
+            shared_bytes: 0,
+            shared_map: 0,
+            cells: 0,
+            barrier: ptr::null(),
+            waves: ptr::null(),
+            wave_shift: 6,
+            thread: 0,
+            races: 1,
         })
     }
 }
@@ -193,6 +199,7 @@ impl Memory {
         (start, bytes): (usize, usize),
         dynamic: usize,
         (module, shims): (Range<usize>, Range<usize>),
+        (order, checks): (&Order, Checks),
     ) -> io::Result<()> {
         self.shared = start..start + bytes;
         (self.plain.module, self.plain.module_bytes) = (module.start, module.len());
@@ -206,6 +213,12 @@ impl Memory {
         if self.shared_shadow.bytes() < bytes {
             self.shared_shadow = Shadow::new(bytes)?;
         }
+        let plain = &mut *self.plain;
+        (plain.shared, plain.shared_bytes) = (start, bytes);
+        plain.shared_map = self.shared_map.as_ptr() as usize;
+        plain.races = checks.has(Class::Race).into();
+        plain.cells = self.shared_shadow.words().as_ptr() as usize;
+        (plain.barrier, plain.waves, plain.wave_shift) = order.floors_of_waves();
         Ok(())
     }
 
@@ -217,10 +230,10 @@ impl Memory {
         (self.plain.read, self.written, self.wrote_common) = (0, 0, false);
     }
 
-    /// What was checked until now may have to be checked again.
+    /// Another thread runs.
     #[inline]
-    pub(super) fn turn(&mut self) {
-        self.plain.epoch += 1;
+    pub(super) fn turn(&mut self, thread: usize) {
+        self.plain.thread = thread as u32;
     }
 
     /// What a module is given.
@@ -259,11 +272,6 @@ impl Memory {
                     &(held | u32::from_ne_bytes([access::INIT; WORD])).to_ne_bytes(),
                 );
             }
-            if !writes {
-                let Plain { epoch, known, .. } = &mut *self.plain;
-                let read = (address as u64) << 5 | bytes as u64;
-                known[address / WORD % KNOWN] = Known { read, epoch: *epoch };
-            }
             return true;
         }
         let (offset, end) =
@@ -276,14 +284,21 @@ impl Memory {
                 return false;
             }
             for word in part.step_by(WORD) {
-                let held = u32::from_ne_bytes([0, 1, 2, 3].map(|i| self.bits(word + i)));
+                // SAFETY: the map has a byte for each of the arena's, of which `part` is a part.
+                let bits = unsafe { self.map.add(word).cast::<u32>() };
+                // SAFETY: as above.
+                let held = unsafe { bits.read_unaligned() };
                 let cell = &mut self.shadow.words()[word / WORD];
                 if held & need != need
                     || race && !is_plainly_ordered::<true>(cell, own, writes, order)
                 {
                     return false;
                 }
-                self.map(word..word + WORD).iter_mut().for_each(|byte| *byte |= access::INIT);
+                let init = u32::from_ne_bytes([access::INIT; WORD]);
+                if held & init != init {
+                    // SAFETY: as above; nobody else uses the map in a run.
+                    unsafe { bits.write_unaligned(held | init) };
+                }
             }
             return true;
         }
@@ -331,15 +346,19 @@ impl Memory {
 
     /// Names an address.
     pub(super) fn target(&self, address: usize) -> WireTarget {
-        let near = self.arena.start.saturating_sub(GUARD)..self.arena.end + GUARD;
-        if near.contains(&address) {
-            WireTarget::Arena(address.wrapping_sub(self.arena.start) as i64)
+        if self.arena.contains(&address) {
+            WireTarget::Arena((address - self.arena.start) as i64)
         } else if self.shared.contains(&address) {
             WireTarget::Shared(address - self.shared.start)
         } else if self.stacks.contains(&address) {
             WireTarget::Private
         } else {
-            WireTarget::Address(address as u64)
+            // An index gone wrong leads from the arena, and the distance is the same in every run.
+            let distance = address.wrapping_sub(self.arena.start) as i64;
+            match distance.unsigned_abs() < FAR && address >= NULL {
+                true => WireTarget::Arena(distance),
+                false => WireTarget::Address(address as u64),
+            }
         }
     }
 

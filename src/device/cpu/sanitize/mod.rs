@@ -174,7 +174,9 @@ impl Sanitizer {
         EXPIRED.store(false, Relaxed);
         EXPIRED_AT.store(0, Relaxed);
         LOCKSTEP.store(checks.model == RaceModel::Lockstep, Relaxed);
-        SANITIZER.store(self, Relaxed);
+        // With nothing to check the calls come back at once.
+        let works = Class::ALL.into_iter().any(|class| checks.has(class));
+        SANITIZER.store(if works { self } else { ptr::null_mut() }, Relaxed);
         Guard
     }
 
@@ -198,12 +200,14 @@ impl Sanitizer {
         let segment = begin.module.shared_segment(begin.attached);
         let shims = begin.module.attach_checker(self.memory.plain());
         let arrays = begin.module.arrays();
-        self.memory.begin_launch(arrays, segment, begin.shared_bytes, (extent, shims))
+        self.order.set_wave_size(self.wave_shift);
+        let (places, with) = ((extent, shims), (&self.order, self.checks));
+        self.memory.begin_launch(arrays, segment, begin.shared_bytes, places, with)
     }
 
     pub(super) fn begin_block(&mut self, block: [u32; 3], linear: u64, rng: Rng) {
         self.block = block;
-        self.order.begin_block(linear, self.threads, self.wave_shift);
+        self.order.begin_block(linear, self.threads);
         self.memory.begin_block();
         self.sites.clear();
         self.sites.resize(self.threads, (0, self.base));
@@ -339,10 +343,10 @@ impl Sanitizer {
         self.report(finding, 0);
     }
 
-    /// Another thread is about to run, or the same after a wait.
+    /// A thread is about to run.
     #[inline]
-    pub(super) fn turn(&mut self) {
-        self.memory.turn();
+    pub(super) fn turn(&mut self, thread: usize) {
+        self.memory.turn(thread);
     }
 
     /// Where a lane is, for the scheduler of the lockstep model.
@@ -510,7 +514,6 @@ extern "C" fn atomic(address: usize, what: u32, pc: usize) {
             let (releases, block_only) = (what & RELEASE != 0, what & BLOCK != 0);
             let place = s.memory.place(address);
             s.order.atomic(thread, place, writes, reads, releases, block_only);
-            s.memory.turn();
         }
     }
 }
@@ -520,7 +523,6 @@ extern "C" fn fence(scope: u32, _pc: usize) {
     unsafe {
         if let Some(s) = active() {
             s.order.fence(sched::current() as u16, scope & BLOCK != 0);
-            s.memory.turn();
         }
     }
 }

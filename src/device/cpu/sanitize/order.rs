@@ -45,6 +45,9 @@ struct Taken {
     count: usize,
 }
 
+/// The most waves of a block: 1024 threads in waves of 32.
+const MAX_WAVES: usize = 32;
+
 /// Of a fence or an atomic: for the whole device, or for the block.
 const DEVICE: usize = 0;
 const BLOCK: usize = 1;
@@ -63,8 +66,10 @@ pub(super) struct Order {
     /// When the launch and the block began: what is earlier than the launch comes before all.
     launch: u32,
     block: u32,
-    barrier: u32,
-    waves: Vec<u32>,
+    /// When the block last passed a barrier. Boxed, like `waves`: instrumented code looks at them.
+    barrier: Box<u32>,
+    /// When each wave last had an exchange of all its lanes, or the block a barrier.
+    waves: Box<[u32; MAX_WAVES]>,
     /// For a wave in which some lanes exchanged: `[lane][other lane]`, known up to.
     lanes: Vec<Option<Box<[[u32; 64]; 64]>>>,
     wave_shift: u32,
@@ -88,8 +93,8 @@ impl Order {
             now: 1,
             launch: 0,
             block: 0,
-            barrier: 0,
-            waves: Vec::new(),
+            barrier: Box::new(0),
+            waves: Box::new([0; MAX_WAVES]),
             lanes: Vec::new(),
             wave_shift: 6,
             threads: Vec::new(),
@@ -117,16 +122,25 @@ impl Order {
         self.began.clear();
     }
 
+    /// Waves of the blocks to come have 1 << `shift` lanes.
+    pub(super) fn set_wave_size(&mut self, shift: u32) {
+        self.wave_shift = shift;
+    }
+
+    /// Where the last barrier's time and those of the waves stand, and the logarithm of a wave's
+    /// lanes.
+    pub(super) fn floors_of_waves(&self) -> (*const u32, *const u32, u32) {
+        (&raw const *self.barrier, self.waves.as_ptr(), self.wave_shift)
+    }
+
     /// Begins block number `linear`.
-    pub(super) fn begin_block(&mut self, linear: u64, threads: usize, wave_shift: u32) {
+    pub(super) fn begin_block(&mut self, linear: u64, threads: usize) {
         self.block = self.now;
-        self.barrier = self.now;
+        *self.barrier = self.now;
+        self.waves.fill(self.now);
         self.now += 1;
         self.began.push((self.block, linear));
-        self.wave_shift = wave_shift;
-        let waves = threads.div_ceil(1 << wave_shift);
-        self.waves.clear();
-        self.waves.resize(waves, self.block);
+        let waves = threads.div_ceil(1 << self.wave_shift);
         self.lanes.resize_with(waves.max(self.lanes.len()), || None);
         if self.threads.len() < threads {
             self.threads.resize(threads, Thread::default());
@@ -159,7 +173,7 @@ impl Order {
             return r.time <= self.launch;
         }
         // A record of another block's shared memory is earlier than any barrier of this one.
-        r.time <= self.barrier || r.thread == thread || {
+        r.time <= *self.barrier || r.thread == thread || {
             let wave = thread >> self.wave_shift;
             r.thread >> self.wave_shift == wave && r.time <= self.waves[wave as usize]
         }
@@ -168,8 +182,7 @@ impl Order {
     /// Whether nothing has ordered an access of this block's since it was made.
     #[inline]
     pub(super) fn is_current(&self, r: Record) -> bool {
-        let floor = self.waves.get((r.thread >> self.wave_shift) as usize);
-        r.time > self.barrier && floor.is_some_and(|floor| r.time > *floor)
+        r.time > self.waves[(r.thread >> self.wave_shift) as usize % MAX_WAVES]
     }
 
     /// Whether an access comes before what `thread` does now.
@@ -179,7 +192,7 @@ impl Order {
             return true;
         }
         if record.time > self.block {
-            if record.thread == thread || record.time <= self.barrier {
+            if record.thread == thread || record.time <= *self.barrier {
                 return true;
             }
             let wave = (thread >> self.wave_shift) as usize;
@@ -205,7 +218,8 @@ impl Order {
 
     /// Everyone of the block has come to a barrier.
     pub(super) fn barrier(&mut self, threads: usize) {
-        self.barrier = self.now;
+        *self.barrier = self.now;
+        self.waves.fill(self.now);
         self.now += 1;
         if std::mem::take(&mut self.anything) {
             for thread in &mut self.threads[..threads] {
@@ -305,7 +319,7 @@ impl Order {
 
     fn floors(&self, thread: u16) -> Floors {
         let wave = self.waves[(thread >> self.wave_shift) as usize];
-        Floors { own: self.now, wave, block: self.barrier }
+        Floors { own: self.now, wave, block: *self.barrier }
     }
 
     /// Whether an access was handed on to `thread` through atomics.
@@ -369,8 +383,9 @@ mod tests {
 
     fn order() -> Order {
         let mut order = Order::new();
+        order.set_wave_size(5);
         order.begin_launch();
-        order.begin_block(0, 128, 5);
+        order.begin_block(0, 128);
         order
     }
 
@@ -388,11 +403,11 @@ mod tests {
         assert!(order.is_before(late, 2) && order.is_before(late, 40));
         // The next block knows nothing of this one, the next launch all.
         let last = record(order.now, 5);
-        order.begin_block(1, 128, 5);
+        order.begin_block(1, 128);
         assert!(!order.is_before(last, 5) && !order.is_before(early, 1));
         assert_eq!((order.block_of(last), order.block_of(record(order.now, 0))), (0, 1));
         order.begin_launch();
-        order.begin_block(0, 128, 5);
+        order.begin_block(0, 128);
         assert!(order.is_before(last, 77));
     }
 
@@ -421,7 +436,7 @@ mod tests {
             }
             order.atomic(0, 64, true, true, false, false);
             let late = record(order.now, 0);
-            order.begin_block(1, 128, 5);
+            order.begin_block(1, 128);
             order.atomic(0, 64, true, true, false, false);
             assert_eq!(order.is_before(part, 0), want, "fence {fence}, of the block {scope}");
             assert!(!order.is_before(part, 9), "the others have not been told yet");
@@ -438,7 +453,7 @@ mod tests {
         first.fence(40, false);
         first.barrier(128);
         first.atomic(0, 8, true, true, false, false);
-        first.begin_block(1, 128, 5);
+        first.begin_block(1, 128);
         first.atomic(3, 8, true, true, false, false);
         assert!(first.is_before(part, 3));
 

@@ -28,13 +28,34 @@ ATTNBENCH_SHIM void __tsan_init() {}
 ATTNBENCH_SHIM void __tsan_func_entry(void*) {}
 ATTNBENCH_SHIM void __tsan_func_exit() {}
 
-// A read like one that this thread made a moment ago, since when nothing has been ordered.
-template <class T>
-ATTNBENCH_INLINE bool attnbench_is_known(const void* p) {
+// A read of shared memory that holds a value, where a barrier lies between the last write and now,
+// and which need not be noted: this thread has read it since anything was ordered, or two others
+// have (see `is_plainly_ordered` in sanitize/memory.rs).
+ATTNBENCH_INLINE bool attnbench_is_well_read(uintptr_t offset) {
     const attnbench_plain& plain = *attnbench_let_pass;
-    uintptr_t at = (uintptr_t)p;
-    const auto& known = plain.known[at >> 2 & 1023];
-    return known.read == (at << 5 | sizeof(T)) && known.epoch == plain.epoch;
+    uint32_t bits;
+    __builtin_memcpy(&bits, plain.shared_map + offset, sizeof bits);
+    const attnbench_cell& cell = plain.cells[offset / 4];
+    const attnbench_record &first = cell.reads[0], &second = cell.reads[1];
+    if (bits != 0x07070707u || !plain.races) return bits == 0x07070707u;
+    return cell.split == 0 && cell.write.time <= *plain.barrier &&
+           first.time > plain.waves[first.thread >> plain.wave_shift] &&
+           (first.thread == plain.thread ||
+            (second.time > plain.waves[second.thread >> plain.wave_shift] &&
+             second.thread != first.thread));
+}
+template <class T>
+ATTNBENCH_INLINE bool attnbench_is_well_read(const void* p) {
+    const attnbench_plain& plain = *attnbench_let_pass;
+    uintptr_t offset = (uintptr_t)p - plain.shared;
+    if (sizeof(T) % 4 != 0 || offset % 4 != 0 || offset >= plain.shared_bytes ||
+        sizeof(T) > plain.shared_bytes - offset) {
+        return false;
+    }
+    for (unsigned at = 0; at < sizeof(T); at += 4) {
+        if (!attnbench_is_well_read(offset + at)) return false;
+    }
+    return true;
 }
 // An access to the module's own data, to a variable of the thread's that lies close by, or a read of
 // an input that the access map allows (READ and INIT, not WRITE) in rows whose owner is known: none
@@ -50,7 +71,7 @@ template <class T>
 ATTNBENCH_INLINE bool attnbench_is_plain(const void* p) {
     const attnbench_plain& plain = *attnbench_let_pass;
     uintptr_t at = (uintptr_t)p - plain.arena;
-    if (at >= plain.limit) return attnbench_is_known<T>(p) || attnbench_is_private<T>(p);
+    if (at >= plain.limit) return attnbench_is_well_read<T>(p) || attnbench_is_private<T>(p);
     T bits;
     __builtin_memcpy(&bits, plain.map + at, sizeof(T));
     const T ones = (T)((T)~(T)0 / 255);

@@ -80,10 +80,29 @@ struct attnbench_plain {
     uint64_t read;
     uintptr_t module;
     uintptr_t module_bytes;
-    // Changes whenever another thread runs or something is ordered.
-    uint64_t epoch;
-    // Reads that have been checked: `address << 5 | bytes`, and in which epoch.
-    struct { uint64_t read, epoch; } known[1024];
+    // Shared memory, its map, and for each word of it who touched it last.
+    uintptr_t shared;
+    uintptr_t shared_bytes;
+    const uint8_t* shared_map;
+    const struct attnbench_cell* cells;
+    // When the block last passed a barrier, and when each wave had its last exchange since.
+    const uint32_t* barrier;
+    const uint32_t* waves;
+    uint32_t wave_shift;
+    uint32_t thread;
+    // Whether races are looked for.
+    uint32_t races;
+};
+
+// The same struct as `Cell` in sanitize/shadow.rs.
+struct attnbench_record {
+    uint32_t time;
+    uint16_t thread, how;
+    uint32_t pc;
+};
+struct attnbench_cell {
+    attnbench_record write, reads[2];
+    uint32_t split;
 };
 
 ATTNBENCH_HIDDEN extern uint3 threadIdx;
