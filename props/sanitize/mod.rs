@@ -4,13 +4,15 @@
 //! The kernels are the five `.hip` files beside this one. Each says in a `//@` line how it is
 //! launched and what must be found, and marks the faulty lines with `//!`.
 
+mod features;
+mod program;
 mod suite;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use attnbench::device::cpu::{CpuConfig, CpuDevice, Variant};
-use attnbench::device::finding::{Class, Finding, access};
+use attnbench::device::finding::{Class, Finding, RaceModel, access};
 use attnbench::device::{Arg, Device, Launch, Module, RunError, Source};
 
 /// Elements of each of `out`, `in` and `scratch`.

@@ -69,6 +69,11 @@ fn read(file: &Path) -> Vec<Planted> {
     found
 }
 
+/// How a kernel of a file is launched.
+pub fn shape(file: &Path, name: &str) -> Shape {
+    read(file).into_iter().find(|p| p.name == name).unwrap_or_else(|| panic!("{name}")).shape
+}
+
 impl Planted {
     fn may_be(&self, thread: u32, wave: u32) -> bool {
         let term = |text: &str| -> u32 {

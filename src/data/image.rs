@@ -562,10 +562,10 @@ impl Image {
             return "an image without buffers".to_owned();
         };
         if byte < b.range.start {
-            return format!("{} bytes before {}", b.range.start - byte, b.name);
+            return format!("{} before {}", bytes(b.range.start - byte), b.name);
         }
         if byte >= b.range.end {
-            return format!("{} bytes past the end of {}", byte + 1 - b.range.end, b.name);
+            return format!("{} past the end of {}", bytes(byte + 1 - b.range.end), b.name);
         }
         let element = (byte - b.range.start) / b.dtype.size();
         let Some(tensor) = &b.tensor else {
@@ -582,6 +582,10 @@ impl Image {
             None => format!("{} at element {element} (a gap between its strides)", b.name),
         }
     }
+}
+
+fn bytes(count: usize) -> String {
+    if count == 1 { "1 byte".to_owned() } else { format!("{count} bytes") }
 }
 
 /// `v[sequence 1, head 2, token 17, element 5]`, without the axes of extent 1.

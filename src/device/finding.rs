@@ -308,8 +308,20 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// What makes two findings the same fault: class and line.
+    /// What makes two findings the same fault: the kind and the line; of a race the two lines, of
+    /// which either may come first.
     pub fn key(&self) -> String {
-        format!("{}@{}", self.kind.class(), self.site.line)
+        match &self.other {
+            Some(other) => {
+                let mut lines = [self.site.line.to_string(), other.site.line.to_string()];
+                lines.sort();
+                format!("{}@{}", self.kind.class(), lines.join("+"))
+            }
+            // Past the end of a sequence's rows another's may follow.
+            None if self.kind == Kind::OtherSequence => {
+                format!("{}@{}", Kind::Bounds.name(), self.site.line)
+            }
+            None => format!("{}@{}", self.kind.name(), self.site.line),
+        }
     }
 }

@@ -46,7 +46,7 @@ impl Found {
     /// What makes two findings the same fault.
     pub fn key(&self) -> String {
         match self.finding.kind {
-            Kind::Unwritten => "init@output".to_owned(),
+            Kind::Unwritten => Kind::Unwritten.name().to_owned(),
             _ => self.finding.key(),
         }
     }

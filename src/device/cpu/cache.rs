@@ -37,7 +37,16 @@ pub(super) struct SharedArray {
     pub(super) offset: usize,
     /// Bytes; of the dynamic block all that it may have.
     pub(super) bytes: usize,
-    pub(super) dynamic: bool,
+    pub(super) kind: SharedKind,
+}
+
+/// What lies in the thread-local segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum SharedKind {
+    Static,
+    Dynamic,
+    /// The compiler's own note of whether an object has been made: no shared memory.
+    Guard,
 }
 
 /// Adds bytes and their length, so that no two lists of fields hash alike.

@@ -4,7 +4,7 @@ use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolFlags};
 
 use super::super::ParamKind;
-use super::cache::SharedArray;
+use super::cache::{SharedArray, SharedKind};
 use super::compile::{DYNAMIC_CAPACITY, DYNAMIC_SYMBOL};
 
 /// Names of the undefined thread-local symbols: what the source declares
@@ -47,16 +47,13 @@ pub(super) fn shared_arrays(binary: &[u8]) -> Result<Vec<SharedArray>, String> {
     for symbol in file.symbols() {
         let SymbolFlags::Elf { st_info, .. } = symbol.flags() else { continue };
         let name = symbol.name().map_err(|e| e.to_string())?;
-        // why: _ZGV… and _ZTH… are the compiler's own, for objects that are made at run time.
-        if st_info.st_type() != object::elf::STT_TLS
-            || symbol.is_undefined()
-            || name.starts_with("_ZGV")
-            || name.starts_with("_ZTH")
-        {
+        if st_info.st_type() != object::elf::STT_TLS || symbol.is_undefined() {
             continue;
         }
         let (offset, bytes) = (symbol.address() as usize, symbol.size() as usize);
-        arrays.push(SharedArray { name: plain_name(name), offset, bytes, dynamic: false });
+        let guard = ["_ZGV", "_ZTH", "__tls_guard"].iter().any(|prefix| name.starts_with(prefix));
+        let kind = if guard { SharedKind::Guard } else { SharedKind::Static };
+        arrays.push(SharedArray { name: plain_name(name), offset, bytes, kind });
     }
     let dynamic = |array: &SharedArray| array.name == DYNAMIC_SYMBOL;
     let at = arrays.iter().find(|array| dynamic(array)).map(|array| array.offset);
@@ -65,7 +62,8 @@ pub(super) fn shared_arrays(binary: &[u8]) -> Result<Vec<SharedArray>, String> {
         let of_source = arrays.iter().find(|a| a.offset == at && !dynamic(a));
         let name = of_source.map_or("dynamic shared memory".to_owned(), |a| a.name.clone());
         arrays.retain(|array| array.offset != at);
-        arrays.push(SharedArray { name, offset: at, bytes: DYNAMIC_CAPACITY, dynamic: true });
+        let (bytes, kind) = (DYNAMIC_CAPACITY, SharedKind::Dynamic);
+        arrays.push(SharedArray { name, offset: at, bytes, kind });
     }
     arrays.sort_by_key(|array| array.offset);
     Ok(arrays)

@@ -271,8 +271,11 @@ impl CpuDevice {
         }
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let request = Request::Run(Run { order_seed, limit_ms, launches: wire, checks });
-        let patience =
-            if checked { limit.saturating_mul(worker::CHECKED_PATIENCE as u32) } else { limit };
+        let (times, more) = worker::CHECKED_PATIENCE;
+        let patience = match checked {
+            true => limit.saturating_mul(times as u32) + Duration::from_secs(more),
+            false => limit,
+        };
         let outcome = worker.ask(request, patience)?;
         let place = place(shared, launches);
         let outcome = match outcome {

@@ -16,9 +16,9 @@ use super::sched::{Block, Engine};
 use super::shared::{Control, Mapping, SharedFile};
 use super::signals;
 
-/// A checked run is ended by its own timer, which counts the time that the processor gave it; the
-/// device waits so many times longer for it.
-pub(super) const CHECKED_PATIENCE: u64 = 4;
+/// A checked run is ended by its own timer, which counts the time that the processor gave it, and tells
+/// where it stood; the device waits longer for it, by so many times and seconds.
+pub(super) const CHECKED_PATIENCE: (u64, u64) = (4, 10);
 
 /// Seconds that a worker outlives its time limit, should its device not end it.
 const GRACE_SECONDS: u64 = 10;
@@ -144,7 +144,8 @@ impl Worker {
     }
 
     fn run(&mut self, run: &Run) -> io::Result<Result<(), WireFault>> {
-        let seconds = CHECKED_PATIENCE.saturating_mul(run.limit_ms) / 1000 + GRACE_SECONDS;
+        let (times, more) = CHECKED_PATIENCE;
+        let seconds = times.saturating_mul(run.limit_ms) / 1000 + more + GRACE_SECONDS;
         // SAFETY: sets a timer whose signal ends this process: no device watches it any more.
         unsafe { libc::alarm(u32::try_from(seconds).unwrap_or(0)) };
         let mut result = Ok(());

@@ -5,11 +5,14 @@ use std::ops::Range;
 use std::ptr;
 
 use super::super::super::finding::{Access, Class, Kind, access};
-use super::super::cache::SharedArray;
+use super::super::cache::{SharedArray, SharedKind};
 use super::order::Order;
 use super::shadow::{Cell, Record, Shadow, WORD};
 use super::wire::{Checks, WireTarget};
 use super::{ATOMIC, UPDATE, VOLATILE, WRITE};
+
+/// In the map of shared memory: the compiler's own, which is each thread's to use.
+const NOT_SHARED: u8 = 1 << 7;
 
 /// What lies further from the arena did not come from an index.
 const FAR: u64 = 1 << 40;
@@ -135,8 +138,8 @@ pub(super) struct Memory {
     shared: Range<usize>,
     shared_map: Vec<u8>,
     shared_shadow: Shadow,
-    /// The arrays in it, and the dynamic block.
-    arrays: Vec<Range<usize>>,
+    /// What lies in it, with the map's byte for it when a block begins.
+    arrays: Vec<(Range<usize>, u8)>,
     stacks: Range<usize>,
     stride: usize,
     module: Range<usize>,
@@ -206,7 +209,12 @@ impl Memory {
         (self.module, self.shims) = (module, shims);
         self.arrays.clear();
         self.arrays.extend(arrays.iter().map(|array| {
-            array.offset..array.offset + if array.dynamic { dynamic } else { array.bytes }
+            let (bytes, bits) = match array.kind {
+                SharedKind::Static => (array.bytes, access::READ | access::WRITE),
+                SharedKind::Dynamic => (dynamic, access::READ | access::WRITE),
+                SharedKind::Guard => (array.bytes, NOT_SHARED),
+            };
+            (array.offset..array.offset + bytes, bits)
         }));
         self.shared_map.clear();
         self.shared_map.resize(bytes, 0);
@@ -224,8 +232,8 @@ impl Memory {
 
     /// Begins a block: shared memory holds nothing.
     pub(super) fn begin_block(&mut self) {
-        for array in &self.arrays {
-            self.shared_map[array.clone()].fill(access::READ | access::WRITE);
+        for (array, bits) in &self.arrays {
+            self.shared_map[array.clone()].fill(*bits);
         }
         (self.plain.read, self.written, self.wrote_common) = (0, 0, false);
     }
@@ -474,6 +482,9 @@ impl Memory {
         let start = asked.address - self.shared.start;
         let part = start..start + asked.bytes;
         let bits = &mut self.shared_map[part.clone()];
+        if bits[0] == NOT_SHARED {
+            return Outcome::default();
+        }
         let bad = bits.iter().position(|byte| *byte == 0);
         let empty = bits.iter().position(|byte| byte & access::INIT == 0);
         if let Some(at) = bad {
@@ -528,8 +539,7 @@ impl Outcome {
 
 /// How a recorded access was made.
 pub(super) fn kind_of(record: Record, writes: bool) -> Access {
-    let bytes = u64::from(record.how & !Record::ATOMIC);
-    Access { write: writes, atomic: record.is_atomic(), bytes }
+    Access { write: writes, atomic: record.is_atomic(), bytes: record.bytes() }
 }
 
 /// Notes an access in its cells; tells the first access there later than `since` that nothing orders
@@ -544,9 +554,10 @@ fn race(
     let thread = own.thread;
     let both_atomic = |other: Record| own.is_atomic() && other.is_atomic();
     let is_before = |other: Record| other.time <= since || order.is_before(other, thread);
-    let clash = |other: Record| !both_atomic(other) && !is_before(other);
     let mut found = None;
-    shadow.visit(part, |cell| {
+    shadow.visit(part, |cell, bytes| {
+        let own = own.of(bytes);
+        let clash = |other: Record| other.meets(own) && !both_atomic(other) && !is_before(other);
         if found.is_none() && clash(cell.write) {
             let kind = if writes { Kind::WriteWrite } else { Kind::ReadWrite };
             found = Some((kind, cell.write, true));

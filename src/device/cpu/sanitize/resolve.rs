@@ -10,7 +10,7 @@ use addr2line::{Loader, Location};
 
 use super::super::super::finding::{Finding, Line, Other, Site, Standing, Target};
 use super::super::super::{Launch, Place};
-use super::super::cache::{SharedArray, Slot};
+use super::super::cache::{SharedArray, SharedKind, Slot};
 use super::wire::{WireFinding, WireOther, WireStanding, WireTarget};
 
 /// What is known of the binaries that runs were made of.
@@ -62,7 +62,8 @@ impl Binary {
             }
         };
         // Just past an array is more likely than just before the next.
-        let (array, from, bytes) = match self.arrays.iter().min_by_key(distance) {
+        let arrays = self.arrays.iter().filter(|array| array.kind != SharedKind::Guard);
+        let (array, from, bytes) = match arrays.min_by_key(distance) {
             Some(array) => (array.name.clone(), array.offset, array.bytes),
             None => ("shared memory".to_owned(), 0, 0),
         };
@@ -118,7 +119,7 @@ impl Resolver {
             WireTarget::Private => Target::Private,
             WireTarget::Address(address) => Target::Address(address),
             WireTarget::Shared(offset) => {
-                for array in binary.arrays.iter_mut().filter(|array| array.dynamic) {
+                for array in binary.arrays.iter_mut().filter(|a| a.kind == SharedKind::Dynamic) {
                     array.bytes = dynamic;
                 }
                 binary.shared(offset)

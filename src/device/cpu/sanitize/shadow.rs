@@ -7,8 +7,9 @@
 //! either wave meets a reader of the other.
 //!
 //! A word of four bytes has one cell as long as all accesses take it whole, and from then on one for
-//! each half: 16-bit floats are the smallest elements that a kernel shares out. Of two threads that
-//! write the two bytes of one half, the later replaces the earlier.
+//! each half: 16-bit floats are the smallest elements that a kernel shares out. A record of a half says
+//! which of its two bytes it is about; of two threads that write one each, the later replaces the
+//! earlier.
 
 use std::io;
 use std::marker::PhantomData;
@@ -34,6 +35,26 @@ pub(super) struct Record {
 impl Record {
     pub(super) const ATOMIC: u16 = 1 << 8;
     pub(super) const NONE: Record = Record { time: 0, thread: 0, how: 0, pc: 0 };
+
+    /// Bits of `how`: the record is not about the first or the second byte of its half.
+    const NOT: [u16; 2] = [1 << 9, 1 << 10];
+
+    /// The record for the bytes of a cell that are touched: first and second, or both.
+    pub(super) fn of(self, bytes: [bool; 2]) -> Record {
+        let not = |i: usize| if bytes[i] { 0 } else { Record::NOT[i] };
+        Record { how: self.how | not(0) | not(1), ..self }
+    }
+
+    /// Whether the two are about a byte in common.
+    pub(super) fn meets(self, other: Record) -> bool {
+        let left_out = (self.how | other.how) & (Record::NOT[0] | Record::NOT[1]);
+        left_out != Record::NOT[0] | Record::NOT[1]
+    }
+
+    /// Bytes of the access.
+    pub(super) fn bytes(self) -> u64 {
+        u64::from(self.how & 0xff)
+    }
 
     pub(super) fn is_atomic(self) -> bool {
         self.how & Record::ATOMIC != 0
@@ -86,13 +107,17 @@ impl Shadow {
         self.words.items()
     }
 
-    /// Visits the cells of some bytes.
-    pub(super) fn visit(&mut self, bytes: Range<usize>, mut look: impl FnMut(&mut Cell)) {
+    /// Visits the cells of some bytes, with which of the two bytes of a half are among them.
+    pub(super) fn visit(
+        &mut self,
+        bytes: Range<usize>,
+        mut look: impl FnMut(&mut Cell, [bool; 2]),
+    ) {
         for word in bytes.start / WORD..=(bytes.end - 1) / WORD {
             let whole = bytes.start <= word * WORD && (word + 1) * WORD <= bytes.end;
             let cell = &mut self.words.items()[word];
             if whole && cell.is_whole() {
-                look(cell);
+                look(cell, [true; 2]);
                 continue;
             }
             let halves = &mut self.halves.items()[2 * word..2 * word + 2];
@@ -102,8 +127,9 @@ impl Shadow {
             }
             for (i, half) in halves.iter_mut().enumerate() {
                 let start = word * WORD + i * HALF;
-                if bytes.start < start + HALF && start < bytes.end {
-                    look(half);
+                let touched = [bytes.contains(&start), bytes.contains(&(start + 1))];
+                if touched != [false; 2] {
+                    look(half, touched);
                 }
             }
         }
