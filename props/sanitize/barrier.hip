@@ -207,3 +207,45 @@ __global__ void step_of_zero(float* out, const float* in, const float* kv, float
     }
     out[t] = static_cast<float>(rounds);
 }
+
+// One reduction of the source, called from both arms of a branch: each half of the block waits in
+// its own call, and the two barriers meet.
+//@ reduction_in_each_arm grid=1 block=128 shared=0 n=64 wants=barrier threads=0,64
+__device__ __forceinline__ float first_and_last(float value, float* tile, int t, int threads) {
+    tile[t] = value;
+    __syncthreads();  //!
+    return tile[0] + tile[threads - 1];
+}
+template <bool FAULT>
+__global__ void reduction_in_each_arm(float* out, const float* in, const float* kv,
+                                      float* scratch, int n) {
+    __shared__ float tile[128];
+    const int t = threadIdx.x;
+    float sum;
+    if (FAULT && t < n) {
+        sum = first_and_last(in[t], tile, t, 128);
+    } else {
+        sum = first_and_last(FAULT ? 2.0f * in[t] : in[t], tile, t, 128);
+    }
+    out[t] = sum;
+}
+
+// Lanes exchange values at two shuffles of the source, as if it were one.
+//@ two_shuffles_meet grid=1 block=128 shared=0 n=0 wants=barrier threads=0,W,2*W,3*W
+template <bool FAULT>
+__global__ void two_shuffles_meet(float* out, const float* in, const float* kv,
+                                  float* scratch, int n) {
+    const int t = threadIdx.x, lane = t % warpSize;
+    float x = in[t];
+    if constexpr (FAULT) {
+        if (lane % 2 == 1) {
+            x += __shfl_xor_sync(~0ull, x, 1);  //!
+        } else {
+            x -= __shfl_xor_sync(~0ull, x, 1);  //!
+        }
+    } else {
+        const float other = __shfl_xor_sync(~0ull, x, 1);
+        x = lane % 2 == 1 ? x + other : x - other;
+    }
+    out[t] = x;
+}

@@ -163,7 +163,7 @@ __global__ void block_below_a_wave(float* out, const float* in, const float* kv,
     float dot = 0.5f * kv[d];
     for (int offset = warpSize / 2; offset > 0; offset /= 2) {
         if constexpr (FAULT) {
-            dot += __shfl_down(dot, offset);  //!
+            dot += __shfl_xor(dot, offset);  //!
         } else {
             const bool there = d + offset < n;
             const float other = __shfl(dot, there ? d + offset : d);

@@ -190,3 +190,19 @@ __global__ void lse_is_null(float* out, const float* in, const float* kv, float*
     }
     out[t] = in[t] + 1.0f;
 }
+
+// A row is copied whole, from where the last row begins less than a row before the end.
+//@ copy_beyond_the_last_row grid=1 block=64 shared=0 n=4 wants=memory threads=3
+template <bool FAULT>
+__global__ void copy_beyond_the_last_row(float* out, const float* in, const float* kv,
+                                         float* scratch, int n) {
+    const int t = threadIdx.x;
+    float row[HEAD_DIM];
+    out[t] = in[t];
+    if (t == 3) {
+        memcpy(row, kv + n * STRIDE + (FAULT ? 1 : 0), sizeof row);  //!
+        float sum = 0.0f;
+        for (int d = 0; d < HEAD_DIM; ++d) sum += row[d];
+        out[t] = sum;
+    }
+}

@@ -228,3 +228,52 @@ __global__ void wrong_stage(float* out, const float* in, const float* kv, float*
     }
     if (t == 0) out[0] = acc;
 }
+
+// The tile is released and then read once more, while its producer fills it again: an order through
+// atomics, which no barrier shows.
+//@ read_after_release grid=1 block=128 shared=0 n=7 wants=race threads=0,64
+template <bool FAULT>
+__global__ void read_after_release(float* out, const float* in, const float* kv,
+                                   float* scratch, int n) {
+    __shared__ float row;
+    __shared__ int released;
+    const int t = threadIdx.x;
+    if (t == 64) {
+        row = in[n];
+        released = 0;
+    }
+    __syncthreads();
+    if (t == 0) {
+        float value = row;
+        if constexpr (FAULT) {
+            __threadfence_block();
+            atomicExch(&released, 1);
+            value = *(volatile float*)&row;  //!
+        } else {
+            value = *(volatile float*)&row;
+            __threadfence_block();
+            atomicExch(&released, 1);
+        }
+        out[0] = value;
+    }
+    if (t == 64) {
+        while (atomicAdd(&released, 0) == 0) {}
+        __threadfence_block();
+        row = in[n + 1];  //!
+    }
+}
+
+// A counter in shared memory orders a block's own threads, not two blocks that write one row.
+//@ counter_of_its_own grid=2 block=64 shared=0 n=3 wants=race threads=0
+template <bool FAULT>
+__global__ void counter_of_its_own(float* out, const float* in, const float* kv,
+                                   float* scratch, int n) {
+    __shared__ int stores;
+    if (threadIdx.x == 0) {
+        stores = 0;
+        atomicAdd(&stores, 1);
+        out[FAULT ? n : n + blockIdx.x] = in[blockIdx.x];  //!
+        __threadfence();
+        atomicAdd(&stores, 1);
+    }
+}

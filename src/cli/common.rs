@@ -30,7 +30,13 @@ pub struct Sanitize {
     pub sanitize: Option<Vec<Class>>,
     /// With --sanitize, what orders the lanes of a wave: sync (barriers, __syncwarp, shuffles, votes,
     /// atomics) or lockstep (they advance together, as on AMD)
-    #[arg(long, value_name = "MODEL", default_value = "sync", value_parser = parse_model)]
+    #[arg(
+        long,
+        value_name = "MODEL",
+        default_value = "sync",
+        requires = "sanitize",
+        value_parser = parse_model
+    )]
     pub race_model: RaceModel,
 }
 

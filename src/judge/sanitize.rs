@@ -78,9 +78,9 @@ fn target(target: &Target, case: &Case, image: &Image) -> String {
             Err(_) => format!("{} bytes before all buffers", -offset),
         },
         Target::Shared { array, offset, bytes } => match usize::try_from(*offset) {
-            Err(_) => format!("shared {array}, {} bytes before its start", -offset),
+            Err(_) => format!("shared {array} at byte {offset}, before its start"),
             Ok(at) if at >= *bytes => {
-                format!("shared {array}, {} bytes past its end of {bytes}", at + 1 - bytes)
+                format!("shared {array} at byte {at}, past its end at {bytes}")
             }
             Ok(at) => format!("shared {array} at byte {at} of {bytes}"),
         },
@@ -107,7 +107,9 @@ fn in_words(f: &Finding, target: &str) -> String {
         None => "a thread".to_owned(),
     };
     let at = format!("at {}", f.site);
-    let touches = |access: Access| format!("{} {} of {target}", access.verb(), bytes(access));
+    // `k[token 3]`, but `1 byte past the end of k`.
+    let of = if target.starts_with(|c: char| c.is_ascii_digit()) { "," } else { " of" };
+    let touches = |access: Access| format!("{} {}{of} {target}", access.verb(), bytes(access));
     let mut text = match (f.kind, f.access) {
         (Kind::Wild, Some(access)) => {
             format!("{who} {} {target} {at}: {}", access.verb(), f.detail)

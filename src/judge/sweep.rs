@@ -329,8 +329,7 @@ impl Shared<'_> {
                     }
                     if let Judged::Failed(_, failure) = &judged {
                         self.failed.fetch_add(1, Ordering::Relaxed);
-                        let endless = |f: &Found| f.finding.kind == Kind::Endless;
-                        if failure.property == "timeout" || failure.found.iter().any(endless) {
+                        if ran_out_of_time(failure) {
                             self.timeouts.fetch_add(1, Ordering::Relaxed);
                         }
                     }
@@ -370,6 +369,7 @@ fn shrink(
     interrupted: &AtomicBool,
 ) -> (Case, Failure, usize) {
     let start = Instant::now();
+    let (first_case, first_failure) = (case.clone(), failure.clone());
     let mut tree = cases.tree(case);
     let mut smallest = failure;
     let mut tries = 0;
@@ -395,7 +395,20 @@ fn shrink(
         };
     }
     trial.set_time_limit(limit);
+    // What took too long in a hurry may end, given its time.
+    if tries > 0 && ran_out_of_time(&smallest) {
+        let again = trial.judge(tree.smallest());
+        if !matches!(&again, Ok(Outcome::Failed(failure)) if fault.of(failure).is_some()) {
+            return (first_case, first_failure, tries);
+        }
+    }
     (tree.smallest().clone(), smallest, tries)
+}
+
+/// Whether a time limit ended the run.
+fn ran_out_of_time(failure: &Failure) -> bool {
+    let endless = |f: &Found| f.finding.kind == Kind::Endless;
+    failure.property == "timeout" || failure.found.iter().any(endless)
 }
 
 /// `oracle` for `oracle/lse`. Each law is a family of its own.

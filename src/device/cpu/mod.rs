@@ -284,7 +284,8 @@ impl CpuDevice {
                 let headers = std::path::absolute(&headers).unwrap_or(headers);
                 let resolver = &mut self.resolver;
                 let found = found.into_iter();
-                self.findings = found.map(|f| resolver.resolve(f, launches, &headers)).collect();
+                self.findings =
+                    found.filter_map(|f| resolver.resolve(f, launches, &headers)).collect();
                 Outcome::Reply(fault.map_or(Reply::Done, Reply::Fault))
             }
             other => other,

@@ -18,7 +18,7 @@ use super::order::Rng;
 use super::protocol::WireFault;
 use super::sanitize;
 use super::shared::Control;
-use super::wave::{MAX_LANES, Wave, lanes};
+use super::wave::{MAX_LANES, Wave, is_exchange, lanes};
 
 /// The most threads a block can have, as on every GPU.
 pub(super) const MAX_THREADS: usize = 1024;
@@ -32,10 +32,11 @@ pub(super) struct Calls {
     barrier: extern "C" fn(u32) -> u32,
     wave: extern "C" fn(u32, u64, u64, u32) -> u64,
     trap: unsafe extern "C" fn(*const c_char, *const c_char, u32),
+    give_way: extern "C" fn(),
 }
 
 /// The table, for every variant.
-pub(super) static CALLS: Calls = Calls { barrier, wave, trap };
+pub(super) static CALLS: Calls = Calls { barrier, wave, trap, give_way };
 
 /// Everything that a running block needs and a kernel's calls change.
 struct State {
@@ -483,6 +484,9 @@ extern "C" fn wave(what: u32, mask: u64, value: u64, source: u32) -> u64 {
         } else {
             let set = state.waves[wave].ask(lane, what, mask, value, source);
             if set != 0 {
+                if let Some(sanitizer) = sanitize::active().filter(|_| is_exchange(what)) {
+                    sanitizer.met(wave, set);
+                }
                 state.go_on(wave, set);
             }
         }
@@ -509,7 +513,7 @@ pub(super) fn waiting() -> Vec<Option<&'static str>> {
 }
 
 /// Lets others run before the running thread goes on.
-pub(super) fn give_way() {
+pub(super) extern "C" fn give_way() {
     // SAFETY: called by a kernel, so an engine runs; the reference is not used after the switch.
     let exit = unsafe {
         let state = state();

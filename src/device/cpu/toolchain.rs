@@ -116,6 +116,10 @@ impl Toolchain {
                 "-fno-optimize-sibling-calls",
                 // Wide accesses are not among those that are told.
                 "-fno-tree-vectorize",
+                // Nor are copies that the compiler makes itself; calls are.
+                "-fno-builtin-memcpy",
+                "-fno-builtin-memmove",
+                "-fno-builtin-memset",
             ],
             Family::Clang => &[
                 // Not `bounds`: its other half ends the process and tells nothing.

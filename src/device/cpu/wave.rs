@@ -10,6 +10,13 @@ pub(super) const SHUFFLE: u32 = 0;
 pub(super) const BALLOT: u32 = 1;
 /// Set in the forms that name their lanes by a mask.
 pub(super) const STRICT: u32 = 16;
+/// Set in shuffles up and down, at whose ends a kernel takes what it then does not use.
+const ALONG: u32 = 32;
+
+/// Whether lanes that ask it are given something, so that all must mean the same.
+pub(super) fn is_exchange(what: u32) -> bool {
+    matches!(what & !(STRICT | ALONG), SHUFFLE | BALLOT)
+}
 
 /// What a lane asks, and of whom.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -20,7 +27,7 @@ struct Ask {
 
 impl Ask {
     fn name(self) -> &'static str {
-        match self.what & !STRICT {
+        match self.what & !(STRICT | ALONG) {
             SHUFFLE => "a shuffle",
             BALLOT => "a vote",
             _ => "__syncwarp",
@@ -137,7 +144,7 @@ impl Wave {
         let mut gone = 0;
         for (ask, group) in self.groups() {
             let reads_absent = lanes(group).any(|lane| group >> self.sources[lane] & 1 == 0);
-            if ask.what & STRICT == 0 && !(ask.what == SHUFFLE && reads_absent) {
+            if ask.what & STRICT == 0 && !(ask.what & !ALONG == SHUFFLE && reads_absent) {
                 self.complete(ask, group);
                 gone |= group;
             }
@@ -183,12 +190,12 @@ impl Wave {
     fn complete(&mut self, ask: Ask, group: u64) {
         self.waiting &= !group;
         self.same &= !group;
-        match ask.what & !STRICT {
+        match ask.what & !(STRICT | ALONG) {
             SHUFFLE => {
                 for lane in lanes(group) {
                     let source = self.sources[lane] as usize;
                     let takes_part = group >> source & 1 == 1;
-                    self.absent |= u64::from(!takes_part) << lane;
+                    self.absent |= u64::from(!takes_part && ask.what & ALONG == 0) << lane;
                     self.results[lane] = self.values[if takes_part { source } else { lane }];
                 }
             }

@@ -11,6 +11,9 @@ use super::shadow::{Cell, Record, Shadow, WORD};
 use super::wire::{Checks, WireTarget};
 use super::{ATOMIC, UPDATE, VOLATILE, WRITE};
 
+/// Places of atomics in shared memory are numbered from here.
+pub(super) const SHARED_PLACE: u64 = 1 << 63;
+
 /// In the map of shared memory: the compiler's own, which is each thread's to use.
 const NOT_SHARED: u8 = 1 << 7;
 
@@ -100,6 +103,8 @@ pub(in super::super) struct Plain {
     /// When the block last passed a barrier, and when each wave had its last exchange since.
     barrier: *const u32,
     waves: *const u32,
+    /// Not 0 where anything else has ordered threads since the last barrier.
+    loose: *const u32,
     wave_shift: u32,
     pub(super) thread: u32,
     /// Whether races are looked for.
@@ -121,6 +126,7 @@ impl Plain {
             cells: 0,
             barrier: ptr::null(),
             waves: ptr::null(),
+            loose: ptr::null(),
             wave_shift: 6,
             thread: 0,
             races: 1,
@@ -226,7 +232,7 @@ impl Memory {
         plain.shared_map = self.shared_map.as_ptr() as usize;
         plain.races = checks.has(Class::Race).into();
         plain.cells = self.shared_shadow.words().as_ptr() as usize;
-        (plain.barrier, plain.waves, plain.wave_shift) = order.floors_of_waves();
+        (plain.barrier, plain.waves, plain.loose, plain.wave_shift) = order.floors_of_waves();
         Ok(())
     }
 
@@ -335,7 +341,7 @@ impl Memory {
     pub(super) fn place(&self, address: usize) -> u64 {
         match self.arena.contains(&address) {
             true => (address - self.arena.start) as u64,
-            false => 1 << 63 | address.wrapping_sub(self.shared.start) as u64,
+            false => SHARED_PLACE | address.wrapping_sub(self.shared.start) as u64,
         }
     }
 
@@ -425,7 +431,7 @@ impl Memory {
         let bits = self.map(part.clone());
         let need = if writes { access::WRITE } else { access::READ };
         let bad = bits.iter().position(|byte| byte & need == 0);
-        let empty = bits.iter().position(|byte| byte & access::INIT == 0);
+        let empty = first_unset(bits);
         let open = bits.iter().any(|byte| byte & access::WRITE != 0);
         let owner = access::owner_of(bits[0]);
         let allowed = bad.map(|at| bits[at]);
@@ -486,7 +492,7 @@ impl Memory {
             return Outcome::default();
         }
         let bad = bits.iter().position(|byte| *byte == 0);
-        let empty = bits.iter().position(|byte| byte & access::INIT == 0);
+        let empty = first_unset(bits);
         if let Some(at) = bad {
             if checks.has(Class::Memory) {
                 let target = WireTarget::Shared(start + at);
@@ -535,6 +541,19 @@ impl Outcome {
         let found = Found { kind, target, detail, other: None, other_writes: false };
         self.found.push(found);
     }
+}
+
+/// The first byte that holds no value, of an access to bytes with this map. What is copied whole may
+/// have padding between its members: of two to four bytes half must be unset to be told, of more an
+/// aligned eight.
+fn first_unset(bits: &[u8]) -> Option<usize> {
+    let part = match bits.len() {
+        0 | 1 => 1,
+        2..=4 => 2,
+        _ => 8,
+    };
+    let unset = |part: &[u8]| part.iter().all(|byte| byte & access::INIT == 0);
+    bits.chunks(part).position(unset).map(|i| i * part)
 }
 
 /// How a recorded access was made.

@@ -207,7 +207,7 @@ impl Sanitizer {
 
     pub(super) fn begin_block(&mut self, block: [u32; 3], linear: u64, rng: Rng) {
         self.block = block;
-        self.order.begin_block(linear, self.threads);
+        self.order.begin_block(linear, self.threads, |place| place >= memory::SHARED_PLACE);
         self.memory.begin_block();
         self.sites.clear();
         self.sites.resize(self.threads, (0, self.base));
@@ -239,14 +239,15 @@ impl Sanitizer {
     /// All threads that have not returned stand at a barrier, and pass it.
     pub(super) fn barrier_passed(&mut self) {
         let live = || (0..self.threads).filter(|&t| !self.returned[t]);
-        let number = |t: usize| self.sites[t].0;
-        let first = live().next().map_or(0, number);
+        let first = live().next().map_or((0, 0), |t| self.sites[t]);
         if self.checks.has(Class::Barrier) {
-            let two = live().any(|t| number(t) != first);
+            let numbers = live().any(|t| self.sites[t].0 != first.0);
+            // One barrier of the source, in a function that two branches call?
+            let two = live().any(|t| self.sites[t] != first);
             let part = self.returned.contains(&true);
             if two || part {
                 let standing = self.standing(|_| Some("wait at a barrier"));
-                let kind = if two { Kind::TwoBarriers } else { Kind::PartOfBlock };
+                let kind = if part && !numbers { Kind::PartOfBlock } else { Kind::TwoBarriers };
                 // Of two barriers, a thread of the smaller group; the other group is the rest.
                 let waiting = standing.iter().filter(|s| s.pc.is_some());
                 let odd = waiting.min_by_key(|s| (s.threads.len(), s.threads[0]));
@@ -257,6 +258,7 @@ impl Sanitizer {
                     _ => "a part of the block never reaches the barrier".into(),
                 };
                 finding.standing = standing;
+                finding.if_lines_differ = kind == Kind::TwoBarriers && !numbers;
                 self.report(finding, 0);
             }
         }
@@ -282,6 +284,33 @@ impl Sanitizer {
             pc: (pc != usize::MAX).then(|| (pc - self.base) as u64),
         };
         groups.into_iter().map(standing).collect()
+    }
+
+    /// Lanes of a wave have met in a shuffle or a vote: it must be the same one.
+    pub(super) fn met(&mut self, wave: usize, group: u64) {
+        let first = wave << self.wave_shift;
+        let mut members = lanes(group).map(|lane| first + lane);
+        let Some(one) = members.next() else { return };
+        let pc = self.sites[one].1;
+        let Some(other) = members.find(|t| self.sites[*t].1 != pc) else { return };
+        if !self.checks.has(Class::Barrier) {
+            return;
+        }
+        let in_group = |t: u32| group >> (t as usize - first) & 1 == 1;
+        let standing =
+            self.standing(|_| Some("are at it")).into_iter().filter_map(|mut standing| {
+                standing.threads.retain(|t| {
+                    (first..first + (1 << self.wave_shift)).contains(&(*t as usize)) && in_group(*t)
+                });
+                (!standing.threads.is_empty()).then_some(standing)
+            });
+        let standing = standing.collect();
+        let mut finding = self.finding(Kind::PartOfWave, one as u32, pc);
+        finding.detail = "lanes of the wave exchange values at different places".into();
+        finding.standing = standing;
+        finding.if_lines_differ = true;
+        let other_pc = (self.sites[other].1 - self.base) as u64;
+        self.report(finding, other_pc);
     }
 
     /// Lanes of a wave have had their exchange; `live` are those that have not returned.
@@ -372,6 +401,7 @@ impl Sanitizer {
             target: None,
             other: None,
             standing: Vec::new(),
+            if_lines_differ: false,
             detail: String::new(),
             count: 1,
         }
@@ -489,7 +519,7 @@ fn check(address: usize, bytes: usize, what: u32, pc: usize) {
             if what & VOLATILE != 0 && s.memory.is_global(address) {
                 let (thread, place) = (sched::current() as u16, s.memory.place(address));
                 let writes = what & WRITE != 0;
-                s.order.atomic(thread, place, writes, !writes, false, false);
+                s.order.atomic(thread, place, writes, false, false);
             }
             next
         });
@@ -509,11 +539,10 @@ extern "C" fn atomic(address: usize, what: u32, pc: usize) {
     unsafe {
         if let Some(s) = active() {
             let thread = sched::current() as u16;
-            // A store takes over too: it cannot be told from an exchange, and only less is found.
-            let (writes, reads) = (what & WRITE != 0, true);
+            let writes = what & WRITE != 0;
             let (releases, block_only) = (what & RELEASE != 0, what & BLOCK != 0);
             let place = s.memory.place(address);
-            s.order.atomic(thread, place, writes, reads, releases, block_only);
+            s.order.atomic(thread, place, writes, releases, block_only);
         }
     }
 }

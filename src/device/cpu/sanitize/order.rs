@@ -11,39 +11,13 @@
 //! fence; a thread that reads the same location atomically takes over what was handed on there. As
 //! in PTX and HIP a relaxed atomic without a fence hands nothing on. The reader's own fence is not
 //! asked for: kernels leave it out, and `volatile` reads or the barrier that follows stand for it.
-//! A fence that the writer made itself before a barrier counts, too.
+//! A fence that the writer made itself before a barrier counts, too. What is known is kept as a vector
+//! of times for each block ([`Facts`]), shared between all who know the same.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::shadow::Record;
-
-/// Times up to which others are known: of the own thread, its wave, its block.
-#[derive(Clone, Copy, Default)]
-struct Floors {
-    own: u32,
-    wave: u32,
-    block: u32,
-}
-
-/// Something handed on at an atomic.
-struct Release {
-    thread: u16,
-    wave: u16,
-    /// The clock when the thread's block began.
-    began: u32,
-    at: Floors,
-    /// What it knew at its last fence, as other blocks and as its own block see it.
-    fenced: [Floors; 2],
-    /// What it had taken over itself.
-    inherited: Vec<Taken>,
-}
-
-/// What was handed on at location `place`, the first `count` times.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Taken {
-    place: usize,
-    count: usize,
-}
 
 /// The most waves of a block: 1024 threads in waves of 32.
 const MAX_WAVES: usize = 32;
@@ -52,11 +26,98 @@ const MAX_WAVES: usize = 32;
 const DEVICE: usize = 0;
 const BLOCK: usize = 1;
 
+/// What is known of a block: times up to which its accesses come before.
+#[derive(Clone, Default, PartialEq)]
+struct Facts {
+    /// Of all its threads.
+    block: u32,
+    /// Of a wave's, by its number.
+    waves: Vec<u32>,
+    /// Of single threads, by their numbers.
+    threads: Vec<u32>,
+}
+
+impl Facts {
+    fn cover(&self, r: Record, wave_shift: u32) -> bool {
+        let upto = |times: &[u32], i: u16| times.get(i as usize).copied().unwrap_or(0);
+        r.time <= self.block
+            || r.time <= upto(&self.waves, r.thread >> wave_shift)
+            || r.time <= upto(&self.threads, r.thread)
+    }
+
+    /// Takes in what others know; whether that was news.
+    fn merge(&mut self, other: &Facts) -> bool {
+        let mut news = raise(&mut self.block, other.block);
+        for (own, other) in [(&mut self.waves, &other.waves), (&mut self.threads, &other.threads)] {
+            own.resize(own.len().max(other.len()), 0);
+            own.iter_mut().zip(other).for_each(|(own, other)| news |= raise(own, *other));
+        }
+        news
+    }
+
+    fn know_thread(&mut self, thread: usize, time: u32) {
+        self.threads.resize(self.threads.len().max(thread + 1), 0);
+        raise(&mut self.threads[thread], time);
+    }
+}
+
+fn raise(own: &mut u32, other: u32) -> bool {
+    let news = *own < other;
+    *own = (*own).max(other);
+    news
+}
+
+/// What is known of every block, by when it began, through atomics for the device or for the block.
+#[derive(Clone, Default)]
+struct Known {
+    blocks: BTreeMap<u32, [Rc<Facts>; 2]>,
+}
+
+impl Known {
+    fn merge(&mut self, other: &Known) -> bool {
+        let mut news = false;
+        for (began, facts) in &other.blocks {
+            news |= self.merge_block(*began, facts);
+        }
+        news
+    }
+
+    fn merge_block(&mut self, began: u32, facts: &[Rc<Facts>; 2]) -> bool {
+        let Some(own) = self.blocks.get_mut(&began) else {
+            self.blocks.insert(began, facts.clone());
+            return true;
+        };
+        let mut news = false;
+        for (own, other) in own.iter_mut().zip(facts) {
+            if !Rc::ptr_eq(own, other) && **own != **other {
+                let mut merged = (**own).clone();
+                if merged.merge(other) {
+                    *own = if merged == **other { Rc::clone(other) } else { Rc::new(merged) };
+                    news = true;
+                }
+            }
+        }
+        news
+    }
+}
+
+/// A location through which things are handed on.
+#[derive(Default)]
+struct Place {
+    known: Known,
+    /// Counts what has been added to `known`.
+    version: u32,
+}
+
 /// A thread's fences and what it has taken over.
 #[derive(Clone, Default)]
 struct Thread {
-    fenced: [Floors; 2],
-    taken: Vec<Taken>,
+    /// What it knew of its own block at its last fence, for the device and for the block.
+    fenced: [Rc<Facts>; 2],
+    /// Of other threads, by atomics.
+    taken: Known,
+    /// The last version taken over from a place.
+    seen: BTreeMap<u64, u32>,
 }
 
 /// The clock and all that is known of a launch.
@@ -75,14 +136,16 @@ pub(super) struct Order {
     wave_shift: u32,
     threads: Vec<Thread>,
     /// What the whole block has taken over.
-    shared: Vec<Taken>,
+    shared: Known,
+    /// Whether anything was ordered since the last barrier by other means than whole waves.
+    loose: Box<u32>,
     /// Whether any thread has taken over anything since the last barrier.
     anything: bool,
-    /// Where things were handed on: by address.
-    places: BTreeMap<u64, usize>,
-    releases: Vec<Vec<Release>>,
-    /// The last fence of each thread of each block: by when the block began.
-    fences: BTreeMap<u32, Vec<[u32; 2]>>,
+    places: BTreeMap<u64, Place>,
+    /// The last fence of each thread of the block, for the device and for the block; and as they were
+    /// at the last barrier, which everyone knows of since.
+    fences: Vec<[u32; 2]>,
+    settled: [Rc<Facts>; 2],
     /// When each block of the launch began, and which one it is.
     began: Vec<(u32, u64)>,
 }
@@ -98,11 +161,12 @@ impl Order {
             lanes: Vec::new(),
             wave_shift: 6,
             threads: Vec::new(),
-            shared: Vec::new(),
+            shared: Known::default(),
+            loose: Box::new(0),
             anything: false,
             places: BTreeMap::new(),
-            releases: Vec::new(),
-            fences: BTreeMap::new(),
+            fences: Vec::new(),
+            settled: Default::default(),
             began: Vec::new(),
         }
     }
@@ -117,8 +181,6 @@ impl Order {
         self.launch = self.now;
         self.now += 1;
         self.places.clear();
-        self.releases.clear();
-        self.fences.clear();
         self.began.clear();
     }
 
@@ -127,14 +189,19 @@ impl Order {
         self.wave_shift = shift;
     }
 
-    /// Where the last barrier's time and those of the waves stand, and the logarithm of a wave's
-    /// lanes.
-    pub(super) fn floors_of_waves(&self) -> (*const u32, *const u32, u32) {
-        (&raw const *self.barrier, self.waves.as_ptr(), self.wave_shift)
+    /// Where the last barrier's time and those of the waves stand, and whether there is any other
+    /// order than these; and the logarithm of a wave's lanes.
+    pub(super) fn floors_of_waves(&self) -> (*const u32, *const u32, *const u32, u32) {
+        (&raw const *self.barrier, self.waves.as_ptr(), &raw const *self.loose, self.wave_shift)
     }
 
-    /// Begins block number `linear`.
-    pub(super) fn begin_block(&mut self, linear: u64, threads: usize) {
+    /// Begins block number `linear`. `is_shared` tells of a place whether it is the block's own.
+    pub(super) fn begin_block(
+        &mut self,
+        linear: u64,
+        threads: usize,
+        is_shared: impl Fn(u64) -> bool,
+    ) {
         self.block = self.now;
         *self.barrier = self.now;
         self.waves.fill(self.now);
@@ -145,12 +212,14 @@ impl Order {
         if self.threads.len() < threads {
             self.threads.resize(threads, Thread::default());
         }
-        for thread in &mut self.threads[..threads] {
-            thread.fenced = [Floors::default(); 2];
-            thread.taken.clear();
+        if *self.loose != 0 || self.anything || !self.fences.is_empty() || !self.places.is_empty() {
+            self.places.retain(|place, _| !is_shared(*place));
+            self.threads.fill(Thread::default());
+            self.fences.clear();
+            self.settled = Default::default();
         }
-        self.shared.clear();
-        self.anything = false;
+        self.shared = Known::default();
+        (*self.loose, self.anything) = (0, false);
     }
 
     /// When the running block began.
@@ -160,8 +229,12 @@ impl Order {
 
     /// Which block an access belongs to, by its linear number.
     pub(super) fn block_of(&self, record: Record) -> u64 {
+        self.began_of(record).map_or(0, |(_, linear)| linear)
+    }
+
+    fn began_of(&self, record: Record) -> Option<(u32, u64)> {
         let after = self.began.partition_point(|(began, _)| *began < record.time);
-        self.began.get(after.saturating_sub(1)).map_or(0, |(_, linear)| *linear)
+        self.began.get(after.checked_sub(1)?).copied()
     }
 
     /// Whether an access comes before what `thread` does now, by a barrier or an exchange of the whole
@@ -182,7 +255,7 @@ impl Order {
     /// Whether nothing has ordered an access of this block's since it was made.
     #[inline]
     pub(super) fn is_current(&self, r: Record) -> bool {
-        r.time > self.waves[(r.thread >> self.wave_shift) as usize % MAX_WAVES]
+        *self.loose == 0 && r.time > self.waves[(r.thread >> self.wave_shift) as usize % MAX_WAVES]
     }
 
     /// Whether an access comes before what `thread` does now.
@@ -196,7 +269,7 @@ impl Order {
                 return true;
             }
             let wave = (thread >> self.wave_shift) as usize;
-            if record.thread >> self.wave_shift == thread >> self.wave_shift {
+            if self.same_wave(record.thread, thread) {
                 if record.time <= self.waves[wave] {
                     return true;
                 }
@@ -221,11 +294,18 @@ impl Order {
         *self.barrier = self.now;
         self.waves.fill(self.now);
         self.now += 1;
+        *self.loose = 0;
+        if !self.fences.is_empty() {
+            for scope in [DEVICE, BLOCK] {
+                let fences = self.fences.iter().map(|fence| fence[scope]);
+                let facts = Facts { threads: fences.collect(), ..Facts::default() };
+                self.settled[scope] = Rc::new(facts);
+            }
+        }
         if std::mem::take(&mut self.anything) {
             for thread in &mut self.threads[..threads] {
-                for taken in thread.taken.drain(..) {
-                    take(&mut self.shared, taken);
-                }
+                let taken = std::mem::take(&mut thread.taken);
+                self.shared.merge(&taken);
             }
         }
     }
@@ -237,16 +317,17 @@ impl Order {
         let first = wave << self.wave_shift;
         let members = || super::lanes(group).map(move |lane| first + lane);
         if self.anything {
-            let mut all = Vec::new();
+            let mut all = Known::default();
             for thread in members() {
-                self.threads[thread].taken.iter().for_each(|taken| take(&mut all, *taken));
+                all.merge(&self.threads[thread].taken);
             }
-            members().for_each(|thread| self.threads[thread].taken.clone_from(&all));
+            members().for_each(|thread| self.threads[thread].taken = all.clone());
         }
         if whole {
             self.waves[wave] = time;
             return;
         }
+        *self.loose = 1;
         let known = self.lanes[wave].get_or_insert_with(|| Box::new([[0; 64]; 64]));
         let mut all = [0u32; 64];
         for lane in super::lanes(group) {
@@ -266,110 +347,80 @@ impl Order {
 
     /// A fence, for the whole device or for the block only.
     pub(super) fn fence(&mut self, thread: u16, block_only: bool) {
-        let floors = self.floors(thread);
-        let last = self.fences.entry(self.block).or_default();
-        if last.len() <= thread as usize {
-            last.resize(thread as usize + 1, [0; 2]);
+        let facts = Rc::new(self.own_facts(thread));
+        let at = thread as usize;
+        self.fences.resize(self.fences.len().max(at + 1), [0; 2]);
+        for scope in if block_only { BLOCK..=BLOCK } else { DEVICE..=BLOCK } {
+            self.threads[at].fenced[scope] = Rc::clone(&facts);
+            self.fences[at][scope] = self.now;
         }
-        let scopes = if block_only { BLOCK..=BLOCK } else { DEVICE..=BLOCK };
-        for scope in scopes {
-            self.threads[thread as usize].fenced[scope] = floors;
-            last[thread as usize][scope] = self.now;
-        }
+        *self.loose = 1;
         self.now += 1;
     }
 
-    /// An atomic at `place`: hands on where it writes, takes over where it reads.
+    /// An atomic at `place`: hands on where it writes, takes over what was handed on.
     pub(super) fn atomic(
         &mut self,
         thread: u16,
         place: u64,
         writes: bool,
-        reads: bool,
         releases: bool,
         block_only: bool,
     ) {
-        let place = *self.places.entry(place).or_insert_with(|| {
-            self.releases.push(Vec::new());
-            self.releases.len() - 1
-        });
-        let count = self.releases[place].len();
-        if writes {
-            let at = self.floors(thread);
-            let own = &self.threads[thread as usize];
-            let mut fenced = own.fenced;
-            if releases {
-                fenced[BLOCK] = at;
-                if !block_only {
-                    fenced[DEVICE] = at;
-                }
+        let at = thread as usize;
+        *self.loose = 1;
+        if releases {
+            let facts = Rc::new(self.own_facts(thread));
+            self.threads[at].fenced[BLOCK] = Rc::clone(&facts);
+            if !block_only {
+                self.threads[at].fenced[DEVICE] = facts;
             }
-            let mut inherited = self.shared.clone();
-            own.taken.iter().for_each(|taken| take(&mut inherited, *taken));
-            let wave = thread >> self.wave_shift;
-            let release = Release { thread, wave, began: self.block, at, fenced, inherited };
-            self.releases[place].push(release);
         }
-        if reads && count > 0 {
-            take(&mut self.threads[thread as usize].taken, Taken { place, count });
+        let own = self.places.entry(place).or_default();
+        let taken = own.version;
+        if self.threads[at].seen.get(&place) != Some(&taken) {
+            self.threads[at].taken.merge(&own.known);
             self.anything = true;
         }
+        if writes {
+            let thread = &self.threads[at];
+            let mut news = own.known.merge_block(self.block, &thread.fenced);
+            news |= own.known.merge_block(self.block, &self.settled);
+            news |= own.known.merge(&thread.taken);
+            news |= own.known.merge(&self.shared);
+            own.version += u32::from(news);
+        }
+        // What it has added itself it knows.
+        self.threads[at].seen.insert(place, own.version);
         self.now += 1;
     }
 
-    fn floors(&self, thread: u16) -> Floors {
-        let wave = self.waves[(thread >> self.wave_shift) as usize];
-        Floors { own: self.now, wave, block: *self.barrier }
+    /// What a thread knows of its own block.
+    fn own_facts(&self, thread: u16) -> Facts {
+        let wave = (thread >> self.wave_shift) as usize;
+        let mut facts = Facts { block: *self.barrier, ..Facts::default() };
+        facts.waves.resize(wave + 1, 0);
+        facts.waves[wave] = self.waves[wave];
+        if let Some(lanes) = &self.lanes[wave] {
+            let own = thread as usize - (wave << self.wave_shift);
+            for (lane, time) in lanes[own].iter().enumerate().take(1 << self.wave_shift) {
+                if *time > self.block {
+                    facts.know_thread((wave << self.wave_shift) + lane, *time);
+                }
+            }
+        }
+        facts.know_thread(thread.into(), self.now);
+        facts
     }
 
     /// Whether an access was handed on to `thread` through atomics.
-    #[cold]
     fn was_taken(&self, record: Record, thread: u16) -> bool {
-        let mut open = self.shared.clone();
-        self.threads[thread as usize].taken.iter().for_each(|taken| take(&mut open, *taken));
-        let mut seen: Vec<Taken> = Vec::new();
-        while let Some(Taken { place, count }) = open.pop() {
-            let done = seen.iter().find(|s| s.place == place).map_or(0, |s| s.count);
-            if done >= count {
-                continue;
-            }
-            take(&mut seen, Taken { place, count });
-            for release in &self.releases[place][done..count] {
-                if self.covers(release, record) {
-                    return true;
-                }
-                release.inherited.iter().for_each(|taken| take(&mut open, *taken));
-            }
-        }
-        false
-    }
-
-    /// Whether what was handed on holds the access.
-    fn covers(&self, release: &Release, record: Record) -> bool {
-        if record.time <= release.began || record.time > release.at.own {
-            return false;
-        }
-        let same_wave = record.thread >> self.wave_shift == release.wave;
-        let under = |floors: &Floors| {
-            record.time <= floors.block
-                || (same_wave && record.time <= floors.wave)
-                || (record.thread == release.thread && record.time <= floors.own)
-        };
+        let Some((began, _)) = self.began_of(record) else { return false };
         let scope = if record.time > self.block { BLOCK } else { DEVICE };
-        if under(&release.fenced[scope]) {
-            return true;
-        }
-        let fences = self.fences.get(&release.began);
-        let own = fences.and_then(|of| of.get(record.thread as usize)).map_or(0, |f| f[scope]);
-        under(&release.at) && own >= record.time
-    }
-}
-
-/// Adds to a set in which each place stands once, with its largest count.
-fn take(set: &mut Vec<Taken>, new: Taken) {
-    match set.iter_mut().find(|taken| taken.place == new.place) {
-        Some(taken) => taken.count = taken.count.max(new.count),
-        None => set.push(new),
+        [&self.shared, &self.threads[thread as usize].taken].into_iter().any(|known| {
+            let facts = known.blocks.get(&began);
+            facts.is_some_and(|facts| facts[scope].cover(record, self.wave_shift))
+        })
     }
 }
 
@@ -385,7 +436,7 @@ mod tests {
         let mut order = Order::new();
         order.set_wave_size(5);
         order.begin_launch();
-        order.begin_block(0, 128);
+        order.begin_block(0, 128, |_| false);
         order
     }
 
@@ -403,11 +454,11 @@ mod tests {
         assert!(order.is_before(late, 2) && order.is_before(late, 40));
         // The next block knows nothing of this one, the next launch all.
         let last = record(order.now, 5);
-        order.begin_block(1, 128);
+        order.begin_block(1, 128, |_| false);
         assert!(!order.is_before(last, 5) && !order.is_before(early, 1));
         assert_eq!((order.block_of(last), order.block_of(record(order.now, 0))), (0, 1));
         order.begin_launch();
-        order.begin_block(0, 128);
+        order.begin_block(0, 128, |_| false);
         assert!(order.is_before(last, 77));
     }
 
@@ -434,10 +485,10 @@ mod tests {
             if fence {
                 order.fence(0, scope);
             }
-            order.atomic(0, 64, true, true, false, false);
+            order.atomic(0, 64, true, false, false);
             let late = record(order.now, 0);
-            order.begin_block(1, 128);
-            order.atomic(0, 64, true, true, false, false);
+            order.begin_block(1, 128, |_| false);
+            order.atomic(0, 64, true, false, false);
             assert_eq!(order.is_before(part, 0), want, "fence {fence}, of the block {scope}");
             assert!(!order.is_before(part, 9), "the others have not been told yet");
             order.barrier(128);
@@ -452,19 +503,56 @@ mod tests {
         let part = record(first.now, 40);
         first.fence(40, false);
         first.barrier(128);
-        first.atomic(0, 8, true, true, false, false);
-        first.begin_block(1, 128);
-        first.atomic(3, 8, true, true, false, false);
+        first.atomic(0, 8, true, false, false);
+        first.begin_block(1, 128, |_| false);
+        first.atomic(3, 8, true, false, false);
         assert!(first.is_before(part, 3));
 
         let mut second = order();
         let part = record(second.now, 7);
-        second.atomic(7, 8, true, false, true, false);
-        second.atomic(9, 8, false, true, false, false);
+        second.atomic(7, 8, true, true, false);
+        second.atomic(9, 8, false, false, false);
         assert!(second.is_before(part, 9) && !second.is_before(part, 10));
         // And on to a third, through another place.
-        second.atomic(9, 16, true, false, true, false);
-        second.atomic(100, 16, false, true, false, false);
+        second.atomic(9, 16, true, true, false);
+        second.atomic(100, 16, false, false, false);
         assert!(second.is_before(part, 100));
+    }
+
+    /// What a lane knows by a partial exchange it hands on with its fence.
+    #[test]
+    fn a_partial_exchange_is_handed_on() {
+        let mut order = order();
+        let written = record(order.now, 3);
+        order.exchange(0, 0b1001, false);
+        order.fence(0, true);
+        order.atomic(0, 8, true, false, false);
+        order.atomic(100, 8, true, false, false);
+        assert!(order.is_before(written, 100) && !order.is_before(written, 101));
+    }
+
+    /// Spinning on a location adds nothing to what is known there.
+    #[test]
+    fn spinning_adds_nothing() {
+        let mut order = order();
+        order.fence(5, false);
+        order.atomic(5, 8, true, false, false);
+        let version = order.places[&8].version;
+        for _ in 0..100 {
+            order.atomic(70, 8, true, false, false);
+        }
+        assert!(order.places[&8].version <= version + 1);
+    }
+
+    /// Two blocks do not meet in their own shared memory.
+    #[test]
+    fn shared_places_end_with_their_block() {
+        let mut order = order();
+        let part = record(order.now, 40);
+        order.fence(40, false);
+        order.atomic(40, 8, true, false, false);
+        order.begin_block(1, 128, |place| place == 8);
+        order.atomic(3, 8, true, false, false);
+        assert!(!order.is_before(part, 3));
     }
 }

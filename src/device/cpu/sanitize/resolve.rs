@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use addr2line::{Loader, Location};
 
-use super::super::super::finding::{Finding, Line, Other, Site, Standing, Target};
+use super::super::super::finding::{Finding, Kind, Line, Other, Site, Standing, Target};
 use super::super::super::{Launch, Place};
 use super::super::cache::{SharedArray, SharedKind, Slot};
 use super::wire::{WireFinding, WireOther, WireStanding, WireTarget};
@@ -62,7 +62,8 @@ impl Binary {
             }
         };
         // Just past an array is more likely than just before the next.
-        let arrays = self.arrays.iter().filter(|array| array.kind != SharedKind::Guard);
+        let real = |array: &&SharedArray| array.kind != SharedKind::Guard && array.bytes > 0;
+        let arrays = self.arrays.iter().filter(real);
         let (array, from, bytes) = match arrays.min_by_key(distance) {
             Some(array) => (array.name.clone(), array.offset, array.bytes),
             None => ("shared memory".to_owned(), 0, 0),
@@ -93,7 +94,7 @@ impl Resolver {
         wire: WireFinding,
         launches: &[Launch],
         headers: &Path,
-    ) -> Finding {
+    ) -> Option<Finding> {
         let index = wire.launch as usize;
         let Some(launch) = launches.get(index) else { unreachable!("a finding of no launch") };
         let file = launch.module.file.as_ref();
@@ -131,15 +132,23 @@ impl Resolver {
             site: binary.site(pc, headers),
             access,
         });
-        let standing = wire.standing.into_iter();
-        let standing = standing
-            .map(|WireStanding { threads, what, pc }| Standing {
-                threads,
-                what,
-                site: pc.map(|pc| binary.site(pc, headers)),
-            })
-            .collect();
-        Finding {
+        let mut standing: Vec<Standing> = Vec::new();
+        for WireStanding { threads, what, pc } in wire.standing {
+            let site = pc.map(|pc| binary.site(pc, headers));
+            // The compiler may have made several places of one line.
+            match standing.iter_mut().find(|s| (&s.site, &s.what) == (&site, &what)) {
+                Some(same) if wire.kind != Kind::TwoBarriers || wire.if_lines_differ => {
+                    same.threads.extend(threads);
+                    same.threads.sort_unstable();
+                }
+                _ => standing.push(Standing { threads, what, site }),
+            }
+        }
+        let places = standing.iter().filter(|s| s.site.is_some()).count();
+        if wire.if_lines_differ && places < 2 {
+            return None;
+        }
+        Some(Finding {
             kind: wire.kind,
             place: Some(place(wire.block, wire.thread)),
             thread: wire.thread,
@@ -152,6 +161,6 @@ impl Resolver {
             standing,
             detail: wire.detail,
             count: wire.count,
-        }
+        })
     }
 }

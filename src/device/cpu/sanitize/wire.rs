@@ -38,6 +38,9 @@ pub(in super::super) struct WireFinding {
     pub(in super::super) target: Option<WireTarget>,
     pub(in super::super) other: Option<WireOther>,
     pub(in super::super) standing: Vec<WireStanding>,
+    /// Whether it is one only if the threads stand at different lines, or came there by different
+    /// calls: the compiler may have made two places of one.
+    pub(in super::super) if_lines_differ: bool,
     pub(in super::super) detail: String,
     pub(in super::super) count: u64,
 }

@@ -1,5 +1,5 @@
 // atomics.h: all threads of a launch run on one OS thread, so an atomic is a plain access; the
-// checked build is told that it is one.
+// checked build is told that it is one, and the plain one lets others run at every 64th.
 #pragma once
 #include "device.h"
 
@@ -12,7 +12,14 @@ template <class T> using attnbench_of = typename attnbench_same<T>::type;
     attnbench_checker.atomic((const void*)(p), (uint32_t)sizeof(*(p)) | (what),  \
                              __builtin_return_address(0))
 #else
-#define ATTNBENCH_TELL(p, what) ((void)0)
+// A thread may wait for another by an atomic: the compiler keeps the loop, and now and then the others
+// run. (The checked build lets them at any access.)
+ATTNBENCH_HIDDEN extern uint32_t attnbench_atomics;
+ATTNBENCH_INLINE void attnbench_may_wait() {
+    __asm__ volatile("" ::: "memory");
+    if (++attnbench_atomics % 64 == 0) attnbench_host.give_way();
+}
+#define ATTNBENCH_TELL(p, what) attnbench_may_wait()
 #endif
 
 // Each in the forms NAME, NAME_block, NAME_system, and NAME_as with order and scope in `what`.
@@ -62,6 +69,18 @@ ATTNBENCH_INLINE T atomicCAS_block(T* p, attnbench_of<T> expected, attnbench_of<
 }
 
 template <class T>
+ATTNBENCH_INLINE T atomicCAS_system(T* p, attnbench_of<T> expected, attnbench_of<T> desired) {
+    return attnbench_cas<T>(p, expected, desired, 0);
+}
+template <class T>
+ATTNBENCH_INLINE bool attnbench_exchange(T* p, T* expected, attnbench_of<T> desired, uint32_t what) {
+    T old = attnbench_cas<T>(p, *expected, desired, what);
+    bool same = old == *expected;
+    if (!same) *expected = old;
+    return same;
+}
+
+template <class T>
 ATTNBENCH_UNCHECKED static T attnbench_load(const T* p, uint32_t what) {
     ATTNBENCH_TELL(p, what);
     return *p;
@@ -76,6 +95,8 @@ ATTNBENCH_UNCHECKED static void attnbench_fence(uint32_t scope) {
 #ifdef ATTNBENCH_CHECKED
     attnbench_checker.fence(scope, __builtin_return_address(0));
 #endif
+    // The compiler keeps to it, too.
+    __asm__ volatile("" ::: "memory");
 }
 ATTNBENCH_INLINE void __threadfence() { attnbench_fence(0); }
 ATTNBENCH_INLINE void __threadfence_block() { attnbench_fence(ATTNBENCH_BLOCK); }
@@ -98,6 +119,14 @@ constexpr uint32_t attnbench_what(int order, int scope) {
     attnbench_store((p), (v), attnbench_what(order, scope))
 #define __hip_atomic_fetch_add(p, v, order, scope) \
     atomicAdd_as((p), (v), attnbench_what(order, scope))
+#define __hip_atomic_fetch_sub(p, v, order, scope) \
+    atomicSub_as((p), (v), attnbench_what(order, scope))
+#define __hip_atomic_fetch_xor(p, v, order, scope) \
+    atomicXor_as((p), (v), attnbench_what(order, scope))
+#define __hip_atomic_compare_exchange_strong(p, expected, v, order, failure, scope) \
+    attnbench_exchange((p), (expected), (v), attnbench_what(order, scope))
+#define __hip_atomic_compare_exchange_weak(p, expected, v, order, failure, scope) \
+    attnbench_exchange((p), (expected), (v), attnbench_what(order, scope))
 #define __hip_atomic_fetch_or(p, v, order, scope) atomicOr_as((p), (v), attnbench_what(order, scope))
 #define __hip_atomic_fetch_and(p, v, order, scope) \
     atomicAnd_as((p), (v), attnbench_what(order, scope))

@@ -38,7 +38,7 @@ ATTNBENCH_INLINE bool attnbench_is_well_read(uintptr_t offset) {
     const attnbench_cell& cell = plain.cells[offset / 4];
     const attnbench_record &first = cell.reads[0], &second = cell.reads[1];
     if (bits != 0x07070707u || !plain.races) return bits == 0x07070707u;
-    return cell.split == 0 && cell.write.time <= *plain.barrier &&
+    return *plain.loose == 0 && cell.split == 0 && cell.write.time <= *plain.barrier &&
            first.time > plain.waves[first.thread >> plain.wave_shift] &&
            (first.thread == plain.thread ||
             (second.time > plain.waves[second.thread >> plain.wave_shift] &&

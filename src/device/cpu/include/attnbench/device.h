@@ -24,7 +24,9 @@ enum : uint32_t {
     ATTNBENCH_SHUFFLE = 0,
     ATTNBENCH_BALLOT = 1,
     ATTNBENCH_SYNC = 2,
-    ATTNBENCH_STRICT = 16
+    ATTNBENCH_STRICT = 16,
+    // A shuffle along the lanes, at whose end there is nothing to take.
+    ATTNBENCH_ALONG = 32
 };
 
 // The same struct as `Calls` in sched.rs.
@@ -35,6 +37,8 @@ struct attnbench_calls {
     uint64_t (*wave)(uint32_t what, uint64_t mask, uint64_t value, uint32_t source);
     // Ends the launch.
     void (*trap)(const char* what, const char* file, uint32_t line);
+    // Lets other threads of the block run first.
+    void (*give_way)();
 };
 
 // The same struct as `Attached` in module.rs.
@@ -88,6 +92,8 @@ struct attnbench_plain {
     // When the block last passed a barrier, and when each wave had its last exchange since.
     const uint32_t* barrier;
     const uint32_t* waves;
+    // Not 0 where anything else has ordered threads since the last barrier.
+    const uint32_t* loose;
     uint32_t wave_shift;
     uint32_t thread;
     // Whether races are looked for.

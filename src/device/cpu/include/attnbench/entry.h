@@ -99,6 +99,8 @@ struct attnbench_entry<F> {
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 attnbench_calls attnbench_host;
+// Atomics of the launch under way.
+uint32_t attnbench_atomics;
 
 // Defined, with every name declared `extern __shared__`, by the assembly linked to this.
 extern "C" ATTNBENCH_HIDDEN __thread char attnbench_dynamic_shared[];
@@ -106,6 +108,7 @@ extern "C" ATTNBENCH_HIDDEN __thread char attnbench_dynamic_shared[];
 extern "C" ATTNBENCH_EXPORT ATTNBENCH_HOST void attnbench_attach(const attnbench_calls* calls,
                                                   attnbench_attached* out) {
     attnbench_host = *calls;
+    attnbench_atomics = 0;
     *out = attnbench_attached{&threadIdx, &blockIdx, &blockDim, &gridDim,
                               &attnbench_dynamic_shared};
 }

@@ -95,11 +95,11 @@ ATTNBENCH_INLINE T __shfl(T v, int source, int width = warpSize) {
 }
 template <class T>
 ATTNBENCH_INLINE T __shfl_up(T v, unsigned int delta, int width = warpSize) {
-    return attnbench_shuffle(0, ~0ull, v, attnbench_up(delta, width));
+    return attnbench_shuffle(ATTNBENCH_ALONG, ~0ull, v, attnbench_up(delta, width));
 }
 template <class T>
 ATTNBENCH_INLINE T __shfl_down(T v, unsigned int delta, int width = warpSize) {
-    return attnbench_shuffle(0, ~0ull, v, attnbench_down(delta, width));
+    return attnbench_shuffle(ATTNBENCH_ALONG, ~0ull, v, attnbench_down(delta, width));
 }
 template <class T>
 ATTNBENCH_INLINE T __shfl_xor(T v, int bits, int width = warpSize) {
@@ -111,11 +111,11 @@ ATTNBENCH_INLINE T __shfl_sync(uint64_t mask, T v, int source, int width = warpS
 }
 template <class T>
 ATTNBENCH_INLINE T __shfl_up_sync(uint64_t mask, T v, unsigned int delta, int width = warpSize) {
-    return attnbench_shuffle(ATTNBENCH_STRICT, mask, v, attnbench_up(delta, width));
+    return attnbench_shuffle(ATTNBENCH_STRICT | ATTNBENCH_ALONG, mask, v, attnbench_up(delta, width));
 }
 template <class T>
 ATTNBENCH_INLINE T __shfl_down_sync(uint64_t mask, T v, unsigned int delta, int width = warpSize) {
-    return attnbench_shuffle(ATTNBENCH_STRICT, mask, v, attnbench_down(delta, width));
+    return attnbench_shuffle(ATTNBENCH_STRICT | ATTNBENCH_ALONG, mask, v, attnbench_down(delta, width));
 }
 template <class T>
 ATTNBENCH_INLINE T __shfl_xor_sync(uint64_t mask, T v, int bits, int width = warpSize) {

@@ -20,6 +20,9 @@
 #include "../attnbench/math.h"
 #include "../attnbench/atomics.h"
 
+// After the system's own headers, which spell an attribute so.
+#define __noinline__ __attribute__((noinline))
+
 #ifndef HIP_INF_F
 #define HIP_INF_F INFINITY
 #define HIP_NAN_F NAN
