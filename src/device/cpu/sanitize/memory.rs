@@ -11,8 +11,9 @@ use super::shadow::{Cell, Record, Shadow, WORD};
 use super::wire::{Checks, WireTarget};
 use super::{ATOMIC, UPDATE, VOLATILE, WRITE};
 
-/// Places of atomics in shared memory are numbered from here.
+/// Places of atomics in shared memory are numbered from here, those in the module from there.
 pub(super) const SHARED_PLACE: u64 = 1 << 63;
+const MODULE_PLACE: u64 = 1 << 62;
 
 /// In the map of shared memory: the compiler's own, which is each thread's to use.
 const NOT_SHARED: u8 = 1 << 7;
@@ -339,9 +340,13 @@ impl Memory {
 
     /// A number for the place of an atomic.
     pub(super) fn place(&self, address: usize) -> u64 {
-        match self.arena.contains(&address) {
-            true => (address - self.arena.start) as u64,
-            false => SHARED_PLACE | address.wrapping_sub(self.shared.start) as u64,
+        if self.shared.contains(&address) {
+            SHARED_PLACE | (address - self.shared.start) as u64
+        } else if self.arena.contains(&address) {
+            (address - self.arena.start) as u64
+        } else {
+            // A variable of the module's: global memory.
+            MODULE_PLACE | address.wrapping_sub(self.module.start) as u64 & (MODULE_PLACE - 1)
         }
     }
 

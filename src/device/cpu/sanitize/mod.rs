@@ -367,7 +367,10 @@ impl Sanitizer {
         }
         let standing = self.standing(|t| if t == thread { Some("runs") } else { what(t) });
         let mut finding = self.finding(Kind::Endless, thread as u32, self.sites[thread].1);
-        finding.detail = "the time limit passed while it ran".into();
+        finding.detail =
+            "the time limit passed while it ran (blocks run one after another here: one \
+                          that waits for a block yet to come waits for ever)"
+                .into();
         finding.standing = standing;
         self.report(finding, 0);
     }

@@ -45,26 +45,29 @@ impl Facts {
             || r.time <= upto(&self.threads, r.thread)
     }
 
-    /// Takes in what others know; whether that was news.
-    fn merge(&mut self, other: &Facts) -> bool {
-        let mut news = raise(&mut self.block, other.block);
+    /// Whether all of the other's is known.
+    fn hold(&self, other: &Facts) -> bool {
+        let holds = |own: &[u32], other: &[u32]| {
+            other.iter().enumerate().all(|(i, t)| *t <= own.get(i).copied().unwrap_or(0))
+        };
+        other.block <= self.block
+            && holds(&self.waves, &other.waves)
+            && holds(&self.threads, &other.threads)
+    }
+
+    /// Takes in what others know.
+    fn merge(&mut self, other: &Facts) {
+        self.block = self.block.max(other.block);
         for (own, other) in [(&mut self.waves, &other.waves), (&mut self.threads, &other.threads)] {
             own.resize(own.len().max(other.len()), 0);
-            own.iter_mut().zip(other).for_each(|(own, other)| news |= raise(own, *other));
+            own.iter_mut().zip(other).for_each(|(own, other)| *own = (*own).max(*other));
         }
-        news
     }
 
     fn know_thread(&mut self, thread: usize, time: u32) {
         self.threads.resize(self.threads.len().max(thread + 1), 0);
-        raise(&mut self.threads[thread], time);
+        self.threads[thread] = self.threads[thread].max(time);
     }
-}
-
-fn raise(own: &mut u32, other: u32) -> bool {
-    let news = *own < other;
-    *own = (*own).max(other);
-    news
 }
 
 /// What is known of every block, by when it began, through atomics for the device or for the block.
@@ -89,12 +92,14 @@ impl Known {
         };
         let mut news = false;
         for (own, other) in own.iter_mut().zip(facts) {
-            if !Rc::ptr_eq(own, other) && **own != **other {
-                let mut merged = (**own).clone();
-                if merged.merge(other) {
-                    *own = if merged == **other { Rc::clone(other) } else { Rc::new(merged) };
-                    news = true;
-                }
+            if Rc::ptr_eq(own, other) || own.hold(other) {
+                continue;
+            }
+            news = true;
+            if other.hold(own) {
+                *own = Rc::clone(other);
+            } else {
+                Rc::make_mut(own).merge(other);
             }
         }
         news
@@ -383,16 +388,43 @@ impl Order {
             self.anything = true;
         }
         if writes {
+            let own_wave = if self.fences.is_empty() { None } else { self.fences_of_wave(thread) };
+            let own = self.places.entry(place).or_default();
             let thread = &self.threads[at];
             let mut news = own.known.merge_block(self.block, &thread.fenced);
+            if let Some(facts) = own_wave {
+                news |= own.known.merge_block(self.block, &facts);
+            }
             news |= own.known.merge_block(self.block, &self.settled);
             news |= own.known.merge(&thread.taken);
             news |= own.known.merge(&self.shared);
             own.version += u32::from(news);
         }
         // What it has added itself it knows.
-        self.threads[at].seen.insert(place, own.version);
+        let version = self.places.get(&place).map_or(0, |place| place.version);
+        self.threads[at].seen.insert(place, version);
         self.now += 1;
+    }
+
+    /// The fences of the other lanes of a thread's wave that it knows of: of what each of them did
+    /// before its fence.
+    fn fences_of_wave(&self, thread: u16) -> Option<[Rc<Facts>; 2]> {
+        let wave = (thread >> self.wave_shift) as usize;
+        let first = wave << self.wave_shift;
+        let own = thread as usize - first;
+        let mut facts = [Facts::default(), Facts::default()];
+        let mut any = false;
+        for (lane, fence) in self.fences.iter().skip(first).take(1 << self.wave_shift).enumerate() {
+            let by_lanes = self.lanes[wave].as_ref().map_or(0, |lanes| lanes[own][lane]);
+            let known = self.waves[wave].max(by_lanes);
+            for scope in [DEVICE, BLOCK] {
+                if fence[scope] > self.block && fence[scope] <= known {
+                    facts[scope].know_thread(first + lane, fence[scope]);
+                    any = true;
+                }
+            }
+        }
+        any.then(|| facts.map(Rc::new))
     }
 
     /// What a thread knows of its own block.

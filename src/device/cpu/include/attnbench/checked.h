@@ -8,8 +8,6 @@
 attnbench_checks attnbench_checker;
 static const attnbench_plain* attnbench_let_pass;
 
-// The functions of this file lie together, so that it can be told whether the kernel or one of
-// them runs; the linker names the section's ends.
 extern "C" ATTNBENCH_HIDDEN const char __start_attnbench_shims[], __stop_attnbench_shims[];
 
 extern "C" ATTNBENCH_EXPORT ATTNBENCH_UNCHECKED void attnbench_attach_checker(
@@ -20,8 +18,7 @@ extern "C" ATTNBENCH_EXPORT ATTNBENCH_UNCHECKED void attnbench_attach_checker(
     shims[1] = __stop_attnbench_shims;
 }
 
-#define ATTNBENCH_SHIM \
-    extern "C" ATTNBENCH_HIDDEN ATTNBENCH_UNCHECKED __attribute__((section("attnbench_shims")))
+#define ATTNBENCH_SHIM extern "C" ATTNBENCH_HIDDEN ATTNBENCH_UNCHECKED
 #define ATTNBENCH_HERE __builtin_return_address(0)
 
 ATTNBENCH_SHIM void __tsan_init() {}

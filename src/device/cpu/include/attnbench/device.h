@@ -119,12 +119,16 @@ ATTNBENCH_HIDDEN extern attnbench_calls attnbench_host;
 
 #ifdef ATTNBENCH_CHECKED
 ATTNBENCH_HIDDEN extern attnbench_checks attnbench_checker;
-// Ours, called by a kernel: its return address is the place in the kernel.
+// Ours, called by a kernel: its return address is the place in the kernel. They lie together, so that
+// it can be told whether the kernel or one of them runs; the linker names the section's ends.
 #ifdef __clang__
 // why: two calls made one have no line.
-#define ATTNBENCH_UNCHECKED __attribute__((noinline, nomerge, no_sanitize("thread", "undefined")))
+#define ATTNBENCH_UNCHECKED                                                                 \
+    __attribute__((noinline, nomerge, no_sanitize("thread", "undefined"),                   \
+                   section("attnbench_shims")))
 #else
-#define ATTNBENCH_UNCHECKED __attribute__((noinline, no_sanitize("thread", "undefined")))
+#define ATTNBENCH_UNCHECKED                                                                 \
+    __attribute__((noinline, no_sanitize("thread", "undefined"), section("attnbench_shims")))
 #endif
 // Between the kernel and those: all of it at the kernel's own place.
 #define ATTNBENCH_INLINE static inline __attribute__((always_inline))
