@@ -707,6 +707,72 @@ mod tests {
         }
     }
 
+    /// What may be read are the elements that the sequences hold, with their owner; what may be written
+    /// are the outputs and the scratch; nothing else may be touched.
+    #[test]
+    fn the_access_map_allows_what_is_held_and_nothing_else() {
+        for id in IDS {
+            let (case, places, inputs, image, _) = built(id, Poisons::RUNS[0]);
+            let mut map = vec![0u8; image.size()];
+            image.allow(&case, &inputs, &mut map);
+            let mut want = vec![0u8; image.size()];
+            let owner = |s: usize| if case.batch() > 1 { access::owner(s) } else { 0 };
+            let mut put = |name: &str, element: usize, bits: u8| {
+                let size = image.buffer(name).unwrap().dtype.size();
+                want[image.element(name, element)..][..size].fill(bits);
+            };
+            let input = |s: usize| access::READ | access::INIT | owner(s);
+            let output = |s: usize| access::READ | access::WRITE | owner(s);
+            for s in 0..case.batch() {
+                for h in 0..case.num_heads {
+                    for d in 0..case.head_dim {
+                        put("q", places.q.index(s, 0, h, 0, d), input(s));
+                        put("out", places.out.index(s, 0, h, 0, d), output(s));
+                    }
+                    put("lse", s * case.num_heads + h, output(s));
+                }
+                for (g, n) in
+                    (0..case.num_kv_heads).flat_map(|g| (0..case.seq_lens[s]).map(move |n| (g, n)))
+                {
+                    for d in 0..case.head_dim {
+                        put("k", places.k.index(s, case.layer, g, n, d), input(s));
+                        put("v", places.v.index(s, case.layer, g, n, d), input(s));
+                    }
+                }
+                put("seq_lens", s, access::READ | access::INIT);
+            }
+            (0..7).for_each(|i| put("part", i, access::READ | access::WRITE));
+            if case.sinks {
+                (0..case.num_heads).for_each(|h| put("sinks", h, access::READ | access::INIT));
+            }
+            // The stage has `pos` too.
+            let known = image.buffers().iter().filter(|b| b.name != "pos");
+            for buffer in known {
+                let own = buffer.range.clone();
+                assert_eq!(map[own.clone()], want[own], "{id}: {}", buffer.name);
+            }
+            let outside = |byte: &usize| !image.buffers().iter().any(|b| b.range.contains(byte));
+            assert!((0..image.size()).filter(outside).all(|byte| map[byte] == 0), "{id}");
+        }
+    }
+
+    /// A place that may not be touched is told by the tensor's own words.
+    #[test]
+    fn what_may_not_be_touched_is_told_with_why() {
+        let (case, places, _, image, _) =
+            built("b=2,hq=2,hkv=2,d=4,n=[3,1],cap=5,k=HND+pad2", Poisons::RUNS[0]);
+        let at = |s, h, n, d| image.element("k", places.k.index(s, 0, h, n, d));
+        let say = |byte| image.locate(&case, byte);
+        assert_eq!(say(at(0, 1, 2, 3)), "k[sequence 0, head 1, token 2, element 3]");
+        let past =
+            "k[sequence 1, head 1, token 2, element 0], 2 tokens past the sequence's seq_len of 1";
+        assert_eq!(say(at(1, 1, 2, 0)), past);
+        let gap =
+            "k[sequence 0, head 0, token 1, element 3] + 1 element, in a gap between its strides";
+        assert_eq!(say(at(0, 0, 1, 3) + 4), gap);
+        assert_eq!(say(image.buffer("k").unwrap().range.start - 8), "8 bytes before k");
+    }
+
     /// In the rows of an empty part stands poison; the others hold what they were given.
     #[test]
     fn empty_parts_hold_poison() {

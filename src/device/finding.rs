@@ -96,8 +96,6 @@ pub enum Kind {
     AbsentLane,
     /// An output that nothing has written.
     Unwritten,
-    /// An output that depends on a variable that nothing has set.
-    Undetermined,
     /// A barrier that a part of the block reaches, while the rest has returned.
     PartOfBlock,
     /// Two barriers that each are reached by a part of the block.
@@ -129,9 +127,7 @@ impl Kind {
             | Kind::OtherStack
             | Kind::OtherSequence => Class::Memory,
             Kind::ReadWrite | Kind::WriteRead | Kind::WriteWrite => Class::Race,
-            Kind::Uninitialised | Kind::AbsentLane | Kind::Unwritten | Kind::Undetermined => {
-                Class::Init
-            }
+            Kind::Uninitialised | Kind::AbsentLane | Kind::Unwritten => Class::Init,
             Kind::PartOfBlock
             | Kind::TwoBarriers
             | Kind::PartOfWave
@@ -158,7 +154,6 @@ impl Kind {
             Kind::Uninitialised => "uninitialised",
             Kind::AbsentLane => "absent-lane",
             Kind::Unwritten => "unwritten",
-            Kind::Undetermined => "undetermined",
             Kind::PartOfBlock => "part-of-block",
             Kind::TwoBarriers => "two-barriers",
             Kind::PartOfWave => "part-of-wave",

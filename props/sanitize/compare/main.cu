@@ -39,10 +39,12 @@ namespace arith {
     K(memory, packed_as_padded) K(memory, append_to_input) K(memory, slots_for_wave64) \
     K(memory, dynamic_row_stride) K(memory, ring_negative) K(memory, store_alignment) \
     K(memory, tail_zeroing) K(memory, heads_to_power_of_two) K(memory, lse_is_null) \
+    K(memory, copy_beyond_the_last_row) \
     K(race, combine_no_barrier) K(race, refill_early) K(race, one_place_for_all_keys) \
     K(race, syncwarp_for_syncthreads) K(race, tree_without_syncwarp) K(race, batch_stride_zero) \
     K(race, ticket_without_fence) K(race, plain_counter) K(race, atomic_against_plain) \
     K(race, neighbour_halves) K(race, clear_against_partial) K(race, wrong_stage) \
+    K(race, read_after_release) K(race, counter_of_its_own) \
     K(init, more_splits_than_threads) K(init, workspace_not_cleared) K(init, tile_padding) \
     K(init, rescales_unset_output) K(init, survives_the_block) K(init, fourth_component) \
     K(init, shuffle_hands_it_on) K(init, vote_on_unset_flag) K(init, block_below_a_wave) \
@@ -52,6 +54,7 @@ namespace arith {
     K(barrier, barrier_against_shuffle) K(barrier, vote_mask_too_wide) \
     K(barrier, mask_without_self) K(barrier, takes_from_returned) \
     K(barrier, count_in_divergence) K(barrier, flag_nobody_sets) K(barrier, step_of_zero) \
+    K(barrier, reduction_in_each_arm) K(barrier, two_shuffles_meet) \
     K(arith, page_times_stride) K(arith, lane_bit_in_32) K(arith, exponent_below_bias) \
     K(arith, block_shifted_out) K(arith, no_vectors_in_a_row) K(arith, window_of_zero) \
     K(arith, sentinel_divided) K(arith, sentinel_negated) K(arith, stride_added_up) \

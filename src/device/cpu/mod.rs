@@ -9,7 +9,10 @@
 //! What of a GPU is kept: blocks and waves of 32 or 64 lanes, barriers, shuffles and votes, static
 //! and dynamic shared memory (poisoned before each block), seeded orders of blocks and threads. What
 //! is not: blocks never run at the same time, and lanes of a wave do not advance in lockstep between
-//! the operations that join them.
+//! the operations that join them (in checked runs they can).
+//!
+//! The checked variant is compiled with the compiler's instrumentation, and `sanitize` follows every
+//! access; the debug variant is compiled as written and runs in the device's own process.
 
 mod cache;
 mod check;

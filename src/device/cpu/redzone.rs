@@ -14,7 +14,7 @@ pub(super) fn spread(assembly: &[u8]) -> Vec<u8> {
     for line in assembly.split_inclusive(|byte| *byte == b'\n') {
         // Labels of objects and directives are ASCII.
         let code = std::str::from_utf8(line).unwrap_or("\t.ascii");
-        if let Some(section) = section(code.trim_start()) {
+        if let Some(section) = section(code.trim()) {
             in_shared = section;
         }
         if in_shared && is_label(code) {
