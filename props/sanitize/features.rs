@@ -208,28 +208,10 @@ const STOPS: usize = 4;
 
 /// `out` after a launch, in the plain build.
 fn plain(device: &mut CpuDevice, module: &Module, entry: usize, shape: Shape) -> Vec<u8> {
-    let [out, input, kv, scratch] = offsets();
-    let bytes = scratch + 4 * ELEMENTS + GUARD;
-    let arena = device.arena(bytes).expect("memory");
-    arena.fill(0);
-    for i in 0..ELEMENTS {
-        arena[input + 4 * i..][..4].copy_from_slice(&(i as f32).to_le_bytes());
-    }
-    for (n, d) in (0..SEQ_LEN).flat_map(|n| (0..HEAD_DIM).map(move |d| (n, d))) {
-        arena[kv + 4 * (n * STRIDE + d)..][..4]
-            .copy_from_slice(&((n * 100 + d) as f32).to_le_bytes());
-    }
-    let [o, i, k, s] = [out, input, kv, scratch].map(Arg::Address);
-    let launch = Launch {
-        module: module.clone(),
-        entry,
-        grid: [shape.grid, 1, 1],
-        block: [shape.block, 1, 1],
-        shared_bytes: shape.shared,
-        args: vec![o, i, k, s, Arg::Bits32(shape.n.cast_unsigned())],
-    };
-    device.run(&[launch], 1, Duration::from_secs(20)).expect("it runs");
-    device.arena(bytes).expect("memory")[out..out + 4 * ELEMENTS].to_vec()
+    run(device, module, entry, shape, 1, Duration::from_secs(20)).0.expect("it runs");
+    let [out, ..] = offsets();
+    let end = out + 4 * ELEMENTS;
+    device.arena(end).expect("memory")[out..].to_vec()
 }
 
 #[test]

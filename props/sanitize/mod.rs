@@ -64,7 +64,11 @@ fn lay_out(device: &mut CpuDevice) {
     rows().for_each(|(n, d)| put(kv, n * STRIDE + d, (n * 100 + d) as f32));
     put(scratch, ELEMENTS - 1, 0.0);
 
-    let map = device.access_map().expect("a checked device");
+    let is_checked = device.is_checked();
+    let Some(map) = device.access_map() else {
+        assert!(!is_checked, "a checked device has a map");
+        return;
+    };
     let mut allow = |at: usize, i: usize, bits: u8| map[at + 4 * i..][..4].fill(bits);
     (0..ELEMENTS).for_each(|i| allow(out, i, access::READ | access::WRITE));
     (0..ELEMENTS).for_each(|i| allow(input, i, access::READ | access::INIT));

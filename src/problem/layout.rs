@@ -379,22 +379,9 @@ impl Placement {
     /// The coordinates (s, l, h, n, d) of the element at an offset, the inverse of
     /// [`Placement::index`]; `None` in a gap.
     pub fn coordinates(&self, element: usize) -> Option<[usize; 5]> {
-        let mut rest = element.checked_sub(self.offset)?;
-        let mut axes: Vec<Axis> = Axis::ALL
-            .into_iter()
-            .filter(|a| self.layout.has(*a) && self.extents.get(*a) > 1)
-            .collect();
-        axes.sort_by_key(|a| std::cmp::Reverse(self.stride(*a)));
-        let mut at = [0; 5];
-        for axis in axes {
-            let c = rest / self.stride(axis);
-            if c >= self.extents.get(axis) {
-                return None;
-            }
-            at[axis as usize] = c;
-            rest -= c * self.stride(axis);
-        }
-        (rest == 0).then_some(at)
+        // What lies beyond an axis' end is left over: elements do not overlap.
+        let (at, beyond) = self.nearest_below(element)?;
+        (beyond == 0).then_some(at)
     }
 
     /// The coordinates of the element that lies last before an offset in a gap, along the axes from

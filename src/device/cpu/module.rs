@@ -52,6 +52,8 @@ pub(super) struct Loaded {
     attach: unsafe extern "C" fn(*const Calls, *mut Attached),
     /// Of a checked binary: takes the checker's table.
     attach_checker: Option<AttachChecker>,
+    /// Where it lies.
+    extent: std::ops::Range<usize>,
     description: Description,
 }
 
@@ -76,28 +78,13 @@ impl Loaded {
         let attach_checker = unsafe { library.get("attnbench_attach_checker") };
         let attach_checker = attach_checker.ok().map(|function| *function);
         std::mem::forget(library);
-        Ok(Loaded { entries, attach, attach_checker, description })
+        let extent = extent(attach as usize);
+        Ok(Loaded { entries, attach, attach_checker, extent, description })
     }
 
     /// Where the binary lies, first address and end.
     pub(super) fn extent(&self) -> std::ops::Range<usize> {
-        let inside = self.attach as usize;
-        let mut found = 0..0;
-        let mut look = |info: &libc::dl_phdr_info| {
-            let base = info.dlpi_addr as usize;
-            // SAFETY: the loader's own table, of `dlpi_phnum` headers.
-            let headers =
-                unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-            let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
-            let end = loaded.map(|h| (h.p_vaddr + h.p_memsz) as usize).max().unwrap_or(0);
-            if (base..base + end).contains(&inside) {
-                found = base..base + end;
-            }
-        };
-        let mut look: &mut dyn FnMut(&libc::dl_phdr_info) = &mut look;
-        // SAFETY: the callback gets the address of `look`, which outlives the call.
-        unsafe { libc::dl_iterate_phdr(Some(each_object), (&raw mut look).cast()) };
-        found
+        self.extent.clone()
     }
 
     /// The shared arrays, by where they lie in the thread-local segment.
@@ -166,13 +153,32 @@ impl Loaded {
     }
 }
 
+/// Where the loaded object lies that has an address.
+fn extent(inside: usize) -> std::ops::Range<usize> {
+    let mut found = 0..0;
+    let mut look = |info: &libc::dl_phdr_info| {
+        let base = info.dlpi_addr as usize;
+        // SAFETY: the loader's own table, of `dlpi_phnum` headers.
+        let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+        let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let end = loaded.map(|h| (h.p_vaddr + h.p_memsz) as usize).max().unwrap_or(0);
+        if (base..base + end).contains(&inside) {
+            found = base..base + end;
+        }
+    };
+    let mut look: &mut dyn FnMut(&libc::dl_phdr_info) = &mut look;
+    // SAFETY: the callback gets the address of `look`, which outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(each_object), (&raw mut look).cast()) };
+    found
+}
+
 /// Hands one loaded object's description to the closure behind `data`.
 unsafe extern "C" fn each_object(
     info: *mut libc::dl_phdr_info,
     _bytes: usize,
     data: *mut libc::c_void,
 ) -> libc::c_int {
-    // SAFETY: `Loaded::extent` passes the address of such a closure; the loader a valid description.
+    // SAFETY: `extent` passes the address of such a closure; the loader a valid description.
     unsafe { (*data.cast::<&mut dyn FnMut(&libc::dl_phdr_info)>())(&*info) };
     0
 }

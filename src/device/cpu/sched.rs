@@ -366,7 +366,7 @@ impl State {
         let mut parts = Vec::new();
         let mut witness = None;
         if self.at_barrier > 0 {
-            parts.push((self.at_barrier, AT_BARRIER.trim_start_matches("wait at ").to_owned()));
+            parts.push((self.at_barrier, "__syncthreads".to_owned()));
         }
         for (index, wave) in
             self.waves.iter().enumerate().take(self.threads.div_ceil(self.wave_size))

@@ -107,7 +107,7 @@ pub(in super::super) struct Plain {
     /// Not 0 where anything else has ordered threads since the last barrier.
     loose: *const u32,
     wave_shift: u32,
-    pub(super) thread: u32,
+    thread: u32,
     /// Whether races are looked for.
     races: u32,
 }
@@ -470,13 +470,8 @@ impl Memory {
                 // Of global memory a volatile access is a relaxed atomic.
                 let own = asked.record(asked.what & (ATOMIC | VOLATILE) != 0, order, base);
                 let shadow = &mut self.shadow;
-                if let Some((kind, other, other_writes)) =
-                    race(shadow, part, 0, (own, writes), order)
-                {
-                    let target = WireTarget::Arena(start as i64);
-                    let (other, detail) = (Some(other), String::new());
-                    outcome.found.push(Found { kind, target, detail, other, other_writes });
-                }
+                let clash = race(shadow, part, 0, (own, writes), order);
+                outcome.tell_race(clash, WireTarget::Arena(start as i64));
             }
         }
         outcome
@@ -517,13 +512,8 @@ impl Memory {
             let shadow = &mut self.shared_shadow;
             // Another block's shared memory is another memory.
             let since = order.block_began();
-            if let Some((kind, other, other_writes)) =
-                race(shadow, part, since, (own, asked.writes()), order)
-            {
-                let target = WireTarget::Shared(start);
-                let (other, detail) = (Some(other), String::new());
-                outcome.found.push(Found { kind, target, detail, other, other_writes });
-            }
+            let clash = race(shadow, part, since, (own, asked.writes()), order);
+            outcome.tell_race(clash, WireTarget::Shared(start));
         }
         outcome
     }
@@ -545,6 +535,13 @@ impl Outcome {
     fn tell(&mut self, kind: Kind, target: WireTarget, detail: String) {
         let found = Found { kind, target, detail, other: None, other_writes: false };
         self.found.push(found);
+    }
+
+    /// Tells what [`race`] found, if anything.
+    fn tell_race(&mut self, clash: Option<(Kind, Record, bool)>, target: WireTarget) {
+        let Some((kind, other, other_writes)) = clash else { return };
+        let (other, detail) = (Some(other), String::new());
+        self.found.push(Found { kind, target, detail, other, other_writes });
     }
 }
 

@@ -470,6 +470,13 @@ impl Sanitizer {
         }
     }
 
+    /// The running thread hands on and takes over at an address, by an atomic.
+    fn meet(&mut self, address: usize, what: u32) {
+        let (thread, place) = (sched::current() as u16, self.memory.place(address));
+        let [writes, releases, block_only] = [WRITE, RELEASE, BLOCK].map(|bit| what & bit != 0);
+        self.order.atomic(thread, place, writes, releases, block_only);
+    }
+
     fn grow_impatient(&mut self) -> Next {
         self.patience -= 1;
         if self.patience > 0 {
@@ -520,9 +527,7 @@ fn check(address: usize, bytes: usize, what: u32, pc: usize) {
             let next = s.touch(address, bytes, what, pc);
             // Of global memory a volatile access orders like a relaxed atomic.
             if what & VOLATILE != 0 && s.memory.is_global(address) {
-                let (thread, place) = (sched::current() as u16, s.memory.place(address));
-                let writes = what & WRITE != 0;
-                s.order.atomic(thread, place, writes, false, false);
+                s.meet(address, what);
             }
             next
         });
@@ -541,11 +546,7 @@ extern "C" fn atomic(address: usize, what: u32, pc: usize) {
     // SAFETY: the reference ends with the block.
     unsafe {
         if let Some(s) = active() {
-            let thread = sched::current() as u16;
-            let writes = what & WRITE != 0;
-            let (releases, block_only) = (what & RELEASE != 0, what & BLOCK != 0);
-            let place = s.memory.place(address);
-            s.order.atomic(thread, place, writes, releases, block_only);
+            s.meet(address, what);
         }
     }
 }
