@@ -8,8 +8,13 @@
 //!
 //! `unsafe` is allowed on this floor only.
 
+mod cache;
 pub mod cpu;
+mod diagnostics;
 pub mod finding;
+mod headers;
+mod includes;
+mod memory;
 
 use finding::Finding;
 use std::fmt;

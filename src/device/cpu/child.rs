@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::super::RunError;
 use super::protocol::{self, Hello, Reply, Request, WORKER_ARGUMENT};
-use super::shared::{SharedFile, keep_over_exec};
+use super::super::memory::{SharedFile, keep_over_exec};
 
 /// How long a new worker may take to say that it is ready, and to load a module.
 const READY: Duration = Duration::from_secs(20);

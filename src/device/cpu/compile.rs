@@ -13,10 +13,12 @@ use std::sync::Arc;
 
 use super::super::{CompileError, MAX_SHARED_BYTES, Module, Source};
 use super::Variant;
-use super::cache::{self, Description, Slot};
-use super::diagnostics::{self, Files};
+use super::super::cache::{self, Slot};
+use super::super::diagnostics::{self, Files};
+use super::super::includes;
+use super::description::Description;
 use super::toolchain::Toolchain;
-use super::{elf, includes, redzone, shim};
+use super::{elf, redzone, shim};
 
 /// The name of the dynamic block; `entry.h` takes its address.
 pub(super) const DYNAMIC_SYMBOL: &str = "attnbench_dynamic_shared";
@@ -55,7 +57,7 @@ pub(super) fn compile(setting: &Setting<'_>, source: &Source) -> Result<Module, 
     let flags = flags(setting, source, &headers, &folders);
     let job = Job { setting, source, path, headers, flags };
     let hash = job.hash(&folders)?;
-    let slot = Slot::new(setting.cache_dir, &hash);
+    let slot = Slot::new(setting.cache_dir, &hash, "so");
     let description = match slot.read() {
         Some(found) => found,
         None => {

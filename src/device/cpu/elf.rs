@@ -4,7 +4,7 @@ use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolFlags};
 
 use super::super::ParamKind;
-use super::cache::{SharedArray, SharedKind};
+use super::description::{SharedArray, SharedKind};
 use super::compile::{DYNAMIC_CAPACITY, DYNAMIC_SYMBOL};
 
 /// Names of the undefined thread-local symbols: what the source declares

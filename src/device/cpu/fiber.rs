@@ -10,7 +10,7 @@ use std::ptr::{self, NonNull};
 use corosensei::stack::{Stack, StackPointer};
 use corosensei::{Coroutine, Yielder};
 
-use super::shared::page_size;
+use super::super::memory::page_size;
 
 /// Bytes of a thread's stack.
 pub(super) const STACK_BYTES: usize = 64 << 10;

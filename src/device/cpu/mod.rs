@@ -14,21 +14,19 @@
 //! The checked variant is compiled with the compiler's instrumentation, and `sanitize` follows every
 //! access; the debug variant is compiled as written and runs in the device's own process.
 
-mod cache;
 mod check;
 mod child;
 mod compile;
-mod diagnostics;
+mod control;
+mod description;
 mod elf;
 mod fiber;
-mod includes;
 mod module;
 mod order;
 mod protocol;
 mod redzone;
 mod sanitize;
 mod sched;
-mod shared;
 mod shim;
 mod signals;
 mod toolchain;
@@ -48,12 +46,12 @@ pub use protocol::WORKER_ARGUMENT;
 pub use worker::worker_main;
 
 use super::finding::{Class, Finding, RaceModel};
+use super::memory::{self, Mapping, SharedFile};
 use super::{CompileError, Device, Fault, Launch, Module, Place, RunError, Source};
 use child::{Outcome, Worker};
 use protocol::{Reply, Request, Run, WireFault};
 use sanitize::resolve::Resolver;
 use sanitize::wire::Checks;
-use shared::{Mapping, SharedFile};
 use toolchain::Toolchain;
 
 /// How kernels are built for this device.
@@ -332,7 +330,7 @@ impl Device for CpuDevice {
     fn arena(&mut self, bytes: usize) -> Result<&mut [u8], RunError> {
         let have = self.shared.as_ref().map_or(0, |shared| shared.arena.bytes());
         if bytes > have
-            && let Some(free) = shared::available_memory()
+            && let Some(free) = memory::available_memory()
             && bytes > free
         {
             return Err(no_memory(&format!("the arena needs {bytes} bytes and {free} are free")));
@@ -395,7 +393,7 @@ impl Device for CpuDevice {
 /// The memory file, made or grown to hold an arena of `bytes` bytes.
 fn enlarge(old: Option<Shared>, bytes: usize, checked: bool) -> Result<Shared, RunError> {
     let refuse = |e: std::io::Error| no_memory(&format!("{bytes} bytes for the arena: {e}"));
-    let bytes = bytes.next_multiple_of(shared::page_size());
+    let bytes = bytes.next_multiple_of(memory::page_size());
     let (file, control, map) = match old {
         Some(old) => (old.file, old.control, old.map.map(|(_, file)| file)),
         None => {

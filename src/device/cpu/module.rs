@@ -5,7 +5,8 @@ use std::ptr;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use super::cache::{Description, SharedArray, Slot};
+use super::super::cache::Slot;
+use super::description::{Description, SharedArray};
 use super::compile::{CANARY, DYNAMIC_CAPACITY};
 use super::sanitize::{CHECKS, Callbacks, Plain};
 use super::sched::{CALLS, Calls};
@@ -60,7 +61,7 @@ pub(super) struct Loaded {
 impl Loaded {
     pub(super) fn open(binary: &Path) -> Result<Loaded, String> {
         let gone = || format!("{} is no longer in the compile cache", binary.display());
-        let description = Slot::of_binary(binary).read().ok_or_else(gone)?;
+        let description: Description = Slot::of_binary(binary).read().ok_or_else(gone)?;
         // SAFETY: loading runs the module's constructors, code of the user's that this process
         // exists to run.
         let library = unsafe { Library::open(Some(binary), RTLD_NOW | RTLD_LOCAL) }

@@ -17,7 +17,7 @@ use super::module::{Attached, Entry};
 use super::order::Rng;
 use super::protocol::WireFault;
 use super::sanitize;
-use super::shared::Control;
+use super::control::Control;
 use super::wave::{MAX_LANES, Wave, is_exchange, lanes};
 
 /// The most threads a block can have, as on every GPU.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use super::super::CompileError;
-use super::cache;
+use super::super::headers;
 
 macro_rules! headers {
     ($($path:literal),* $(,)?) => { [$(($path, include_str!(concat!("include/", $path)))),*] };
@@ -28,30 +28,14 @@ const HEADERS: [(&str, &str); 14] = headers![
 ];
 
 /// Hash of all headers, hexadecimal.
-pub(super) static HASH: LazyLock<String> = LazyLock::new(|| {
-    let mut hasher = blake3::Hasher::new();
-    for (path, text) in HEADERS {
-        cache::field(&mut hasher, path.as_bytes());
-        cache::field(&mut hasher, text.as_bytes());
-    }
-    hasher.finalize().to_hex().as_str()[..32].to_owned()
-});
+pub(super) static HASH: LazyLock<String> = LazyLock::new(|| headers::hash(&HEADERS));
 
 /// The folder's name in a cache.
 pub(super) fn folder() -> String {
-    format!("include-{}", *HASH)
+    headers::folder(&HASH)
 }
 
 /// The folder that holds the headers in this cache; writes it on first use.
 pub(super) fn materialise(cache_dir: &Path) -> Result<PathBuf, CompileError> {
-    let dir = cache_dir.join(folder());
-    for (path, text) in HEADERS {
-        let file = dir.join(path);
-        // why: a reader may have deleted or emptied one; a length is enough to see that.
-        if std::fs::metadata(&file).is_ok_and(|m| m.len() == text.len() as u64) {
-            continue;
-        }
-        cache::write_atomically(&file, text.as_bytes())?;
-    }
-    Ok(dir)
+    headers::materialise(&HEADERS, &HASH, cache_dir)
 }

@@ -7,7 +7,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use super::sanitize;
-use super::shared::{Control, GUARD, page_size};
+use super::super::memory::{GUARD, page_size};
+use super::control::Control;
 
 /// Exit status of a worker whose kernel crashed.
 pub(super) const CRASHED: i32 = 99;

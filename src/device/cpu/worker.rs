@@ -13,7 +13,8 @@ use super::order::{Rng, Visit};
 use super::protocol::{self, Hello, Reply, Request, Run, WireFault, WireLaunch, Word};
 use super::sanitize::{self, Sanitizer};
 use super::sched::{Block, Engine};
-use super::shared::{Control, Mapping, SharedFile};
+use super::super::memory::{Mapping, SharedFile};
+use super::control::Control;
 use super::signals;
 
 /// A checked run is ended by its own timer, which counts the time that the processor gave it, and tells

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::ptr;
 
 use super::super::super::finding::{Access, Class, Kind, access};
-use super::super::cache::{SharedArray, SharedKind};
+use super::super::description::{SharedArray, SharedKind};
 use super::order::Order;
 use super::shadow::{Cell, Record, Shadow, WORD};
 use super::wire::{Checks, WireTarget};

@@ -10,7 +10,8 @@ use addr2line::{Loader, Location};
 
 use super::super::super::finding::{Finding, Kind, Line, Other, Site, Standing, Target};
 use super::super::super::{Launch, Place};
-use super::super::cache::{SharedArray, SharedKind, Slot};
+use super::super::super::cache::Slot;
+use super::super::description::{Description, SharedArray, SharedKind};
 use super::wire::{WireFinding, WireOther, WireStanding, WireTarget};
 
 /// What is known of the binaries that runs were made of.
@@ -27,7 +28,7 @@ struct Binary {
 
 impl Binary {
     fn open(path: &Path) -> Binary {
-        let arrays = Slot::of_binary(path).read().map_or(Vec::new(), |d| d.arrays);
+        let arrays = Slot::of_binary(path).read().map_or(Vec::new(), |d: Description| d.arrays);
         // Without line tables a finding is told all the same.
         Binary { lines: Loader::new(path).ok(), arrays, known: HashMap::new() }
     }

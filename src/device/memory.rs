@@ -1,39 +1,18 @@
-//! Memory that the device and its worker share: the control page and the arena.
+//! Memory that a device and its worker share: the arena, and a page before it for what else there is.
 //!
-//! Both map one memory file. The arena lies between stretches of address space that nothing may
+//! Both processes map one memory file. The arena lies between stretches of address space that nothing may
 //! touch, so an access that misses it by less than [`GUARD`] ends in a signal and not in
 //! somebody's data.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI64, AtomicU32};
 
 /// Address space kept free on either side of the arena, bytes.
 pub(super) const GUARD: usize = 64 << 20;
 
-/// Where the arena starts in the file: after the control page, on any machine's page boundary.
+/// Where the arena starts in the file: on any machine's page boundary.
 const ARENA_AT: usize = 64 << 10;
-
-/// What the worker writes as it goes, for the device to read when the worker is no more.
-#[repr(C)]
-pub(super) struct Control {
-    pub(super) launch: AtomicU32,
-    pub(super) block: [AtomicU32; 3],
-    /// Linear index in the block.
-    pub(super) thread: AtomicU32,
-    /// 1 while a kernel runs.
-    pub(super) running: AtomicU32,
-    /// The signal that ended the worker, and its `si_code`.
-    pub(super) signal: AtomicU32,
-    pub(super) code: AtomicU32,
-    /// Whether the address lies in the guard of a thread's stack.
-    pub(super) overflow: AtomicU32,
-    /// Whether the address lies within [`GUARD`] of the arena, and how far from its start.
-    pub(super) near_arena: AtomicU32,
-    pub(super) offset: AtomicI64,
-    pub(super) address: AtomicI64,
-}
 
 /// The memory file.
 pub(super) struct SharedFile {
@@ -92,10 +71,12 @@ impl SharedFile {
         }
     }
 
-    pub(super) fn map_control(&self) -> io::Result<Mapping> {
-        Mapping::new(&self.fd.try_clone()?, 0, size_of::<Control>(), 0)
+    /// Maps the first `bytes` bytes of the file, before the arena.
+    pub(super) fn map_head(&self, bytes: usize) -> io::Result<Mapping> {
+        Mapping::new(&self.fd.try_clone()?, 0, bytes.min(ARENA_AT), 0)
     }
 
+    /// Maps an arena of `bytes` bytes, with room around it that nothing may touch.
     pub(super) fn map_arena(&self, bytes: usize) -> io::Result<Mapping> {
         Mapping::new(&self.fd.try_clone()?, ARENA_AT, bytes, GUARD)
     }
@@ -144,14 +125,6 @@ impl Mapping {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// The mapping as the control page.
-    pub(super) fn control(&self) -> &Control {
-        assert!(self.bytes >= size_of::<Control>());
-        // SAFETY: the mapping is large enough, page-aligned and lives as long as `self`; the
-        // struct holds atomics only, for which any bits are valid and sharing is allowed.
-        unsafe { self.start.cast::<Control>().as_ref() }
     }
 }
 

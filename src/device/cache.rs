@@ -1,7 +1,7 @@
 //! The compile cache: binaries by the hash of everything that they depend on.
 //!
-//! `<dir>/<first two digits>/<hash>.so`, and beside it `<hash>.json`, which is written last: a
-//! binary counts once its description is there. Files appear by rename, so any number of processes
+//! `<dir>/<first two digits>/<hash>` with the device's extension, and beside it `<hash>.json`, which is
+//! written last: a binary counts once its description is there. Files appear by rename, so any number of processes
 //! share a folder; a lock file a hash keeps them from compiling the same thing twice.
 
 use std::fs::{self, File};
@@ -9,45 +9,10 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::super::{CompileError, ParamKind};
-
-/// What is known of a binary besides its code.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Description {
-    /// Source, compiler and flags, for whoever looks into the folder.
-    pub(super) made_from: String,
-    /// Parameters of each entry.
-    pub(super) params: Vec<Vec<ParamKind>>,
-    /// Bytes of the thread-local segment: static shared memory and the dynamic block.
-    pub(super) tls_bytes: usize,
-    /// Where in it the dynamic block starts.
-    pub(super) dynamic_offset: usize,
-    /// What the segment holds.
-    pub(super) arrays: Vec<SharedArray>,
-}
-
-/// A shared array of the source, or the dynamic block.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SharedArray {
-    /// As the source has it, with the functions around it.
-    pub(super) name: String,
-    /// Bytes from the segment's start.
-    pub(super) offset: usize,
-    /// Bytes; of the dynamic block all that it may have.
-    pub(super) bytes: usize,
-    pub(super) kind: SharedKind,
-}
-
-/// What lies in the thread-local segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum SharedKind {
-    Static,
-    Dynamic,
-    /// The compiler's own note of whether an object has been made: no shared memory.
-    Guard,
-}
+use super::CompileError;
 
 /// Adds bytes and their length, so that no two lists of fields hash alike.
 pub(super) fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
@@ -63,9 +28,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(dir: &Path, hash: &str) -> Slot {
+    pub(super) fn new(dir: &Path, hash: &str, extension: &str) -> Slot {
         let stem = dir.join(&hash[..2]).join(hash);
-        Slot { binary: stem.with_extension("so"), description: stem.with_extension("json") }
+        Slot { binary: stem.with_extension(extension), description: stem.with_extension("json") }
     }
 
     /// The description beside `binary`.
@@ -74,13 +39,17 @@ impl Slot {
     }
 
     /// The description, if the binary is here and whole.
-    pub(super) fn read(&self) -> Option<Description> {
+    pub(super) fn read<D: DeserializeOwned>(&self) -> Option<D> {
         let text = fs::read(&self.description).ok()?;
         self.binary.is_file().then(|| serde_json::from_slice(&text).ok())?
     }
 
     /// Takes a binary that lies in the same file system, and its description.
-    pub(super) fn put(&self, built: &Path, description: &Description) -> Result<(), CompileError> {
+    pub(super) fn put(
+        &self,
+        built: &Path,
+        description: &impl Serialize,
+    ) -> Result<(), CompileError> {
         fs::rename(built, &self.binary).map_err(|e| unwritable(&self.binary, &e))?;
         let text = serde_json::to_vec(description)
             .map_err(|e| unwritable(&self.description, &io::Error::other(e)))?;
