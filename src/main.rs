@@ -4,13 +4,15 @@ mod cli;
 
 use std::process::ExitCode;
 
-use attnbench::device::cpu;
+use attnbench::device::{cpu, gpu};
 
 fn main() -> ExitCode {
-    // The CPU device runs kernels in a child process, which is this same program.
+    // The devices run and compile kernels in child processes, which are this same program.
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == cpu::WORKER_ARGUMENT) {
-        return cpu::worker_main(args);
+    match args.next().as_ref().and_then(|first| first.to_str()) {
+        Some(cpu::WORKER_ARGUMENT) => cpu::worker_main(args),
+        Some(gpu::WORKER_ARGUMENT) => gpu::worker_main(args),
+        Some(gpu::COMPILER_ARGUMENT) => gpu::compiler_main(args),
+        _ => cli::main(),
     }
-    cli::main()
 }

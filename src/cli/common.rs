@@ -4,15 +4,15 @@ use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
 use attnbench::data::golden;
 use attnbench::data::slice::KvSlice;
-use attnbench::device::cpu::{CpuConfig, CpuDevice, Variant};
+use attnbench::device::CompileError;
+use attnbench::device::cpu::{CpuConfig, Variant};
 use attnbench::device::finding::{Class, RaceModel};
-use attnbench::device::{CompileError, Device};
 use attnbench::kernel::{Manifest, Registry};
 use attnbench::problem::Case;
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// What a checked run looks for, and what orders the lanes of a wave.
 #[derive(clap::Args)]
@@ -70,41 +70,6 @@ fn parse_model(text: &str) -> Result<RaceModel, String> {
     }
 }
 
-/// The CPU device, of which each thread gets its own.
-pub struct Cpu(Mutex<CpuDevice>);
-
-impl Cpu {
-    /// Opens the device that `--device` names.
-    pub fn open(name: &str) -> Result<Cpu> {
-        Cpu::with(name, CpuConfig::from_env())
-    }
-
-    /// As [`Cpu::open`], with a configuration of the CPU device's.
-    pub fn with(name: &str, config: CpuConfig) -> Result<Cpu> {
-        match name {
-            "auto" | "cpu" => Ok(Cpu(Mutex::new(CpuDevice::new(config)?))),
-            other if other.starts_with("hip") || other.starts_with("cuda") => bail!(
-                "--device {other}: kernels do not run on GPUs yet in this version; use --device cpu"
-            ),
-            other => bail!("--device {other}: no such device; use auto or cpu"),
-        }
-    }
-
-    /// A name for reports.
-    pub fn describe(&self) -> String {
-        self.first().describe()
-    }
-
-    /// A device for one more thread.
-    pub fn another(&self) -> Box<dyn Device> {
-        Box::new(self.first().sibling())
-    }
-
-    fn first(&self) -> MutexGuard<'_, CpuDevice> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The registry of kernels; built-in sources are written to the cache folder.
 pub fn registry() -> Result<Registry> {
     Ok(Registry::new(CpuConfig::from_env().cache_dir)?)
@@ -114,13 +79,6 @@ pub fn registry() -> Result<Registry> {
 pub fn drivable(registry: &Registry, name: &str) -> Result<Manifest> {
     let mut manifest = registry.find(name)?;
     manifest.judged()?;
-    if let attnbench::kernel::Code::Object(file) = &manifest.code {
-        bail!(
-            "{}: the code object {} runs on a GPU only, and this version has no GPU device yet",
-            manifest.file.display(),
-            file.display()
-        );
-    }
     // What is described but not driven yet is left out of the draw, and said.
     let all = manifest.supports.dtypes.clone();
     manifest.supports.dtypes.retain(|d| d.q.is_driven() && d.kv.is_driven() && d.out.is_driven());

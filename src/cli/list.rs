@@ -1,8 +1,11 @@
 //! `attnbench kernels` and `attnbench devices`.
 
 use super::Found;
-use super::common::{Cpu, print, registry};
+use super::common::{print, registry};
 use anyhow::Result;
+use attnbench::device::Device;
+use attnbench::device::cpu::{CpuConfig, CpuDevice};
+use attnbench::device::gpu::{Api, GpuConfig, GpuDevice};
 use std::fmt::Write;
 
 /// Lists the built-in kernels.
@@ -28,12 +31,44 @@ pub fn kernels() -> Result<Found> {
     Ok(Found::Nothing)
 }
 
-/// Lists the devices.
+/// Lists the devices, in the order in which `auto` takes them.
 pub fn devices() -> Result<Found> {
-    match Cpu::open("cpu") {
-        Ok(cpu) => print(&format!("{}, waves of 32 and 64\n", cpu.describe()))?,
-        Err(why) => print(&format!("cpu   not usable: {why}\n"))?,
+    let mut text = String::new();
+    for api in Api::ALL {
+        let mut ordinal = 0;
+        loop {
+            let gpu = match GpuDevice::open(GpuConfig::from_env(), api, ordinal) {
+                Ok(gpu) => gpu,
+                Err(why) => {
+                    let _ = writeln!(text, "{api}  not usable: {why}");
+                    break;
+                }
+            };
+            let info = gpu.info();
+            let _ = writeln!(
+                text,
+                "{}, waves of {}, {} multiprocessors, {} GiB, {} MiB of last-level cache, {} KiB of \
+                 shared memory a block",
+                gpu.describe(),
+                info.wave,
+                info.multiprocessors,
+                info.memory >> 30,
+                info.l2_bytes >> 20,
+                info.max_shared >> 10
+            );
+            if let Err(why) = gpu.compiler() {
+                let _ = writeln!(text, "  kernels cannot be compiled: {why}");
+            }
+            ordinal += 1;
+            if ordinal >= info.count {
+                break;
+            }
+        }
     }
-    print("hip   not yet in this version\ncuda  not yet in this version\n")?;
+    match CpuDevice::new(CpuConfig::from_env()) {
+        Ok(cpu) => _ = writeln!(text, "{}, waves of 32 and 64", cpu.describe()),
+        Err(why) => _ = writeln!(text, "cpu   not usable: {why}"),
+    }
+    print(&text)?;
     Ok(Found::Nothing)
 }

@@ -6,6 +6,7 @@ mod attend;
 mod common;
 mod diagnose;
 mod list;
+mod machine;
 mod replay;
 mod sweep;
 mod trace;

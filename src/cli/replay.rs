@@ -2,8 +2,9 @@
 
 use super::Found;
 use super::common::{
-    Cpu, Sanitize, check_writable, drivable, json_on_stdout, print, registry, write_json,
+    Sanitize, check_writable, drivable, json_on_stdout, print, registry, write_json,
 };
+use super::machine::Machine;
 use super::sweep::parse_time;
 use anyhow::{Result, bail};
 use attnbench::device::cpu::Variant;
@@ -28,7 +29,7 @@ pub struct Args {
     /// The kernel, where the file names none, or another than it names
     #[arg(long, value_name = "KERNEL|MANIFEST.toml")]
     kernel: Option<String>,
-    /// Where to run: auto or cpu
+    /// Where to run: auto, cpu, hip[:N] or cuda[:N]
     #[arg(long, default_value = "auto")]
     device: String,
     #[command(flatten)]
@@ -76,7 +77,7 @@ pub fn run(args: &Args) -> Result<Found> {
         // A finding is seen only by those who look.
         config.variant = Variant::Checked;
     }
-    let device = Cpu::with(&args.device, config)?;
+    let device = Machine::open(&args.device, config)?;
     // The data are the file's own: no captured slice is named.
     let captured = Arc::default();
     let mut trial = Trial::new(Arc::clone(&manifest), captured, device.another(), args.time_limit);

@@ -2,9 +2,10 @@
 
 use super::Found;
 use super::common::{
-    Cpu, Sanitize, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout,
+    Sanitize, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout,
     on_interrupt, print, registry, write_json,
 };
+use super::machine::Machine;
 use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
 use attnbench::data::generate::generate;
@@ -30,10 +31,10 @@ pub struct Args {
     /// Built-in kernels by name, or paths of manifests; all built-in ones where none is given
     #[arg(value_name = "KERNEL|MANIFEST.toml")]
     kernels: Vec<String>,
-    /// Where to run: auto or cpu
+    /// Where to run: auto (hip, then cuda, then cpu), cpu, hip[:N] or cuda[:N]
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Lanes of a wave: 32, 64 or both
+    /// Lanes of a wave: 32, 64 or both, as far as the device has them
     #[arg(long, default_value = "both", value_parser = ["32", "64", "both"])]
     wave: String,
     /// Cases to judge for each kernel, over all wave sizes [default: 1000, with --sanitize 200]
@@ -77,7 +78,8 @@ pub struct Args {
     /// Time limit of one run of a kernel
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     time_limit: Duration,
-    /// Threads, each with a worker process (default: one a core)
+    /// Threads, each with a worker process or a lane of the GPU's (default: one a core, on a GPU half
+    /// as many more)
     #[arg(long, short = 'j')]
     jobs: Option<usize>,
     /// With --case: print each term of the error bound at batch b, head h, element d
@@ -178,15 +180,13 @@ pub fn run(args: &Args) -> Result<Found> {
         return explain(&kernels, case, &captured, element);
     }
     check_options(args, &kernels)?;
-    let device = Cpu::with(&args.device, args.sanitize.config())?;
+    let device = Machine::open(&args.device, args.sanitize.config())?;
     let quiet = json_on_stdout(args.json.as_deref());
     if let Some(path) = &args.json {
         check_writable(path)?;
     }
     if !quiet {
-        let auto =
-            if args.device == "auto" { " (auto: the GPU devices are not there yet)" } else { "" };
-        print(&format!("device {}{auto}, seed {}\n", device.describe(), args.seed))?;
+        print(&format!("device {}, seed {}\n", device.describe_choice(), args.seed))?;
     }
     let interrupted = Arc::new(AtomicBool::new(false));
     on_interrupt(&interrupted)?;
@@ -272,7 +272,7 @@ fn check_options(args: &Args, kernels: &[(String, Manifest)]) -> Result<()> {
 struct Bench<'a> {
     args: &'a Args,
     manifest: &'a Manifest,
-    device: &'a Cpu,
+    device: &'a Machine,
     captured: &'a [(Captured, Case)],
     deadline: Option<Instant>,
 }
@@ -280,11 +280,14 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn sweep(&self, case: Option<&Case>, interrupted: &AtomicBool) -> Result<Report> {
         let args = self.args;
-        let waves = match args.wave.as_str() {
-            "32" => vec![32],
-            "64" => vec![64],
-            _ => vec![32, 64],
-        };
+        let mut waves = self.device.waves();
+        if let Ok(wanted) = args.wave.parse::<u32>() {
+            if !waves.contains(&wanted) {
+                let device = self.device.describe();
+                bail!("--wave {wanted}: {device} has waves of {}; leave it out", waves[0]);
+            }
+            waves = vec![wanted];
+        }
         let slices: Arc<Vec<Captured>> =
             Arc::new(self.captured.iter().map(|(c, _)| c.clone()).collect());
         let manifest = Arc::new(self.manifest.clone());
@@ -315,9 +318,10 @@ impl Bench<'_> {
             // The whole sweep has them once.
             wide: args.sanitize.sanitize.is_some() && args.shard.0 == 1,
         };
-        let threads = args.jobs.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-        });
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // A thread that waits for a GPU needs no core.
+        let threads =
+            args.jobs.unwrap_or(if self.device.is_gpu() { cores + cores / 2 } else { cores });
         let bar = progress(&self.manifest.name, options.share() as u64);
         let report = sweep(&space, &options, threads, &make, interrupted, &|judged, failed| {
             bar.set_position(judged as u64);

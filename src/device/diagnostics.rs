@@ -32,6 +32,18 @@ pub(super) fn first_error(messages: &str, files: &Files<'_>) -> (String, String)
     (first(&all, files).unwrap_or_else(|| last_resort(&all)), all)
 }
 
+/// NVRTC's messages in the form of the others: `file(line): error: text`.
+pub(super) fn from_nvrtc(messages: &str) -> String {
+    let line = |line: &str| -> Option<String> {
+        let (place, text) = line.split_once("): ")?;
+        let (file, row) = place.rsplit_once('(')?;
+        let is_row = !row.is_empty() && row.bytes().all(|b| b.is_ascii_digit());
+        is_row.then(|| format!("{file}:{row}:1: {text}"))
+    };
+    let lines = messages.lines().map(|text| line(text).unwrap_or_else(|| text.to_owned()));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn first(all: &str, files: &Files<'_>) -> Option<String> {
     let lines: Vec<Line<'_>> = all.lines().filter_map(parse).collect();
     let at = lines.iter().position(|line| line.kind.ends_with("error"))?;
@@ -45,6 +57,8 @@ fn first(all: &str, files: &Files<'_>) -> Option<String> {
             "not a member",
             "no member named",
             "use of undeclared",
+            "is undefined",
+            "has no member",
         ];
         if undeclared.iter().any(|words| error.text.contains(words)) {
             let name = files.shown.file_name().unwrap_or(files.shown.as_os_str());

@@ -37,6 +37,11 @@ impl SharedFile {
         Ok(SharedFile { fd: self.fd.try_clone()? })
     }
 
+    /// A file that another process made.
+    pub(super) fn opened(file: std::fs::File) -> SharedFile {
+        SharedFile { fd: file.into() }
+    }
+
     /// Takes over an inherited descriptor.
     ///
     /// # Safety

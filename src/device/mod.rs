@@ -9,12 +9,16 @@
 //! `unsafe` is allowed on this floor only.
 
 mod cache;
+mod check;
 pub mod cpu;
 mod diagnostics;
 pub mod finding;
+pub mod gpu;
 mod headers;
 mod includes;
 mod memory;
+mod params;
+mod wire;
 
 use finding::Finding;
 use std::fmt;
@@ -52,6 +56,8 @@ pub enum ParamKind {
     Int(u8),
     /// A floating-point number of so many bytes.
     Float(u8),
+    /// A value of so many bytes, of which no more is known.
+    Sized(u32),
     /// Anything else (a struct by value), of so many bytes.
     Other(u32),
 }
@@ -65,10 +71,14 @@ pub struct Module {
     pub file: Arc<PathBuf>,
     /// [`Source::entries`], for messages.
     pub entries: Arc<Vec<String>>,
+    /// The names of the entries in the binary, where the device finds them by name.
+    pub kernels: Arc<Vec<String>>,
     /// For each of [`Source::entries`], its parameters; `None` where the device cannot tell.
     pub params: Arc<Vec<Option<Vec<ParamKind>>>>,
     /// The wave size that it was compiled for.
     pub wave: u32,
+    /// What the compiler said of it.
+    pub log: Arc<str>,
 }
 
 /// A kernel argument.
@@ -252,6 +262,17 @@ pub trait Device: Send {
         let arena = self.arena(bytes)?;
         arena.fill(0);
         Ok(arena)
+    }
+
+    /// Whether several runs cost hardly more than one, if they are asked for together: side by side in
+    /// one arena, their launches one after another.
+    fn runs_together(&self) -> bool {
+        false
+    }
+
+    /// The time that the device itself was busy with launches, where it has a clock.
+    fn busy(&self) -> Option<Duration> {
+        None
     }
 
     /// Whether runs are checked.

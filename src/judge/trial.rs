@@ -8,7 +8,9 @@ use crate::data::captured::Captured;
 use crate::data::generate::{DataError, generate};
 use crate::data::image::{Image, Poisons, Role, Stray};
 use crate::data::inputs::Inputs;
-use crate::device::{Arg, CompileError, Device, Fault, Launch, Module, RunError, Source};
+use crate::device::{
+    ARENA_ALIGN, Arg, CompileError, Device, Fault, Launch, Module, RunError, Source,
+};
 use crate::kernel::{
     ArgSpec, Denormals, Env, Manifest, PlanError, Promise, ScratchSize, ScratchType,
 };
@@ -170,8 +172,12 @@ pub struct Trial {
     device: Box<dyn Device>,
     time_limit: Duration,
     modules: HashMap<Source, Module>,
-    /// The image before the run, to compare with.
+    /// The images before the runs, to compare with: as many as lie in the arena.
     before: Vec<u8>,
+    /// Bytes of the arena, and where in it (and in `before`) the image of the run that is looked at
+    /// begins.
+    arena_bytes: usize,
+    at: usize,
 }
 
 impl Trial {
@@ -189,6 +195,8 @@ impl Trial {
             time_limit,
             modules: HashMap::new(),
             before: Vec::new(),
+            arena_bytes: 0,
+            at: 0,
         }
     }
 
@@ -237,6 +245,7 @@ impl Trial {
         let kernel = self.manifest.name.clone();
         let refused = |source| TrialError::Run { kernel, source };
         let memory = self.device.sparse_arena(image.size()).map_err(refused)?;
+        (self.arena_bytes, self.at) = (image.size(), 0);
         image.write_inputs(case, &inputs, poisons, memory);
         if let Some(map) = self.device.access_map() {
             image.allow(case, &inputs, map);
@@ -290,10 +299,16 @@ impl Trial {
         let checked = self.device.is_checked();
         let runs: &[usize] = if checked { &[0, 2] } else { &[0, 1, 2] };
         let mut last = (0, Poisons::RUNS[0], case.order_seed);
+        let together = self.run_together(case, inputs, &image, &launches)?;
         for (run, poisons) in runs.iter().map(|&run| (run, Poisons::RUNS[run])) {
             let order_seed = case.order_seed.wrapping_add(run as u64);
             last = (run, poisons, order_seed);
-            let fault = self.run(case, inputs, &image, &launches, poisons, order_seed)?;
+            let fault = if together {
+                self.at = run * stride(&image);
+                None
+            } else {
+                self.run(case, inputs, &image, &launches, poisons, order_seed)?
+            };
             let ended = fault.is_none();
             if checked {
                 self.look(case, &image, &judged, ended, &mut found);
@@ -320,9 +335,9 @@ impl Trial {
                 let (property, detail) = fault_in_words(&fault, &image);
                 return failed(self, property, detail, None);
             }
-            let before = std::mem::take(&mut self.before);
+            let (before, at) = (std::mem::take(&mut self.before), self.at);
             let after = self.after(&image)?;
-            let stray = image.stray_write(&before, after);
+            let stray = image.stray_write(&before[at..at + image.size()], after);
             let bits = exact.then(|| output_bytes(case, &image, &judged, after));
             // The same bits as before compare as they did.
             let again = first.is_some() && first == bits;
@@ -606,6 +621,17 @@ impl Trial {
             sizes.into_iter().map(|s| (s.name.clone(), poison_type(s.dtype), s.elements)).collect();
         let image = Image::new(case, &places, &scratch)
             .ok_or(TrialError::TooLarge { need: u128::MAX >> 20, limit: free_memory() >> 20 })?;
+        if !self.device.waves().contains(&case.wave) {
+            let why = format!(
+                "the case has waves of {}, and {} has waves of {}; write wave={} in it",
+                case.wave,
+                self.device.describe(),
+                self.device.waves()[0],
+                self.device.waves()[0]
+            );
+            let kernel = self.manifest.name.clone();
+            return Err(TrialError::Run { kernel, source: RunError::Refused(why) });
+        }
         let module = self.module(self.manifest.source(&env)?)?;
         let manifest = Arc::clone(&self.manifest);
         let launches = manifest
@@ -645,6 +671,38 @@ impl Trial {
         self.execute(launches, order_seed)
     }
 
+    /// The three runs of a case at once, side by side in the arena, where the device gains by it. False
+    /// where it does not, or a fault ended one of them: then they are to be made one after another.
+    fn run_together(
+        &mut self,
+        case: &Case,
+        inputs: &Inputs,
+        image: &Image,
+        launches: &[Launch],
+    ) -> Result<bool, TrialError> {
+        let stride = stride(image);
+        let bytes = stride * Poisons::RUNS.len();
+        if !self.device.runs_together() || bytes > MOST_TOGETHER {
+            return Ok(false);
+        }
+        self.before.resize(bytes, 0);
+        for (poisons, part) in Poisons::RUNS.into_iter().zip(self.before.chunks_mut(stride)) {
+            image.write(case, inputs, poisons, &mut part[..image.size()]);
+        }
+        self.fill_arena(bytes)?;
+        let of_run = |run: usize| {
+            launches.iter().map(move |launch| {
+                let shift = |arg: &Arg| match *arg {
+                    Arg::Address(byte) => Arg::Address(byte + run * stride),
+                    other => other,
+                };
+                Launch { args: launch.args.iter().map(shift).collect(), ..launch.clone() }
+            })
+        };
+        let all: Vec<Launch> = (0..Poisons::RUNS.len()).flat_map(of_run).collect();
+        Ok(self.execute(&all, case.order_seed)?.is_none())
+    }
+
     /// Writes the memory of a run, and what the kernel may do with it.
     fn lay_out(
         &mut self,
@@ -655,12 +713,19 @@ impl Trial {
     ) -> Result<(), TrialError> {
         self.before.resize(image.size(), 0);
         image.write(case, inputs, poisons, &mut self.before);
-        let kernel = &self.manifest.name;
-        let refused = |source| TrialError::Run { kernel: kernel.clone(), source };
-        self.device.arena(image.size()).map_err(refused)?.copy_from_slice(&self.before);
+        self.fill_arena(image.size())?;
         if let Some(map) = self.device.access_map() {
             image.allow(case, inputs, map);
         }
+        Ok(())
+    }
+
+    /// Fills the arena with what `before` holds.
+    fn fill_arena(&mut self, bytes: usize) -> Result<(), TrialError> {
+        let kernel = &self.manifest.name;
+        let refused = |source| TrialError::Run { kernel: kernel.clone(), source };
+        self.device.arena(bytes).map_err(refused)?.copy_from_slice(&self.before);
+        (self.arena_bytes, self.at) = (bytes, 0);
         Ok(())
     }
 
@@ -683,8 +748,8 @@ impl Trial {
     /// Memory as the last run left it.
     fn after(&mut self, image: &Image) -> Result<&[u8], TrialError> {
         let kernel = &self.manifest.name;
-        match self.device.arena(image.size()) {
-            Ok(memory) => Ok(memory),
+        match self.device.arena(self.arena_bytes) {
+            Ok(memory) => Ok(&memory[self.at..self.at + image.size()]),
             Err(source) => Err(TrialError::Run { kernel: kernel.clone(), source }),
         }
     }
@@ -695,7 +760,8 @@ impl Trial {
             let wanted = image.buffers().iter().filter(|b| roles.contains(&b.role));
             wanted.map(|b| (b.name.clone(), from[b.range.clone()].to_vec())).collect()
         };
-        let before = cut(&self.before, &[Role::Input, Role::Output]);
+        let before =
+            cut(&self.before[self.at..self.at + image.size()], &[Role::Input, Role::Output]);
         let manifest = Arc::clone(&self.manifest);
         let mut after: BTreeMap<String, Vec<u8>> =
             if ended { cut(self.after(image)?, &[Role::Output]) } else { BTreeMap::new() };
@@ -741,6 +807,14 @@ impl FoundOnce {
         list.sort_by_key(Found::class);
         list
     }
+}
+
+/// Bytes of images that are run together: of larger ones each run is long enough alone.
+const MOST_TOGETHER: usize = 64 << 20;
+
+/// Bytes from one image to the next where several lie in the arena.
+fn stride(image: &Image) -> usize {
+    image.size().next_multiple_of(ARENA_ALIGN)
 }
 
 /// MiB that a case may take without asking the system what is free, as almost all do.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::RunError;
-use super::protocol::{self, Hello, Reply, Request, WORKER_ARGUMENT};
+use super::super::wire;
+use super::protocol::{Hello, Reply, Request, WORKER_ARGUMENT};
 use super::super::memory::{SharedFile, keep_over_exec};
 
 /// How long a new worker may take to say that it is ready, and to load a module.
@@ -58,7 +59,7 @@ impl Worker {
         let modules = HashMap::new();
         let mut worker = Worker { child, requests, replies, arena_bytes: 0, modules };
         let hello = match worker.wait(READY).map_err(broken)? {
-            true => protocol::receive::<Hello>(&mut worker.replies).unwrap_or(None),
+            true => wire::receive::<Hello>(&mut worker.replies).unwrap_or(None),
             false => None,
         };
         match hello {
@@ -103,13 +104,13 @@ impl Worker {
 
     /// Sends a request and waits for its reply. After anything but a reply the worker is no more.
     pub(super) fn ask(&mut self, request: &Request, limit: Duration) -> io::Result<Outcome> {
-        if protocol::send(&mut self.requests, request).is_ok() {
+        if wire::send(&mut self.requests, request).is_ok() {
             if !self.wait(limit)? {
                 self.child.kill()?;
                 self.child.wait()?;
                 return Ok(Outcome::TimedOut);
             }
-            if let Some(reply) = protocol::receive(&mut self.replies)? {
+            if let Some(reply) = wire::receive(&mut self.replies)? {
                 return Ok(Outcome::Reply(reply));
             }
         }
@@ -118,7 +119,7 @@ impl Worker {
 
     /// Waits until there is something to read, or the pipe is closed; false after `limit`.
     fn wait(&self, limit: Duration) -> io::Result<bool> {
-        protocol::readable(self.replies.get_ref().as_fd(), limit)
+        wire::readable(self.replies.get_ref().as_fd(), limit)
     }
 }
 

@@ -72,8 +72,10 @@ pub(super) fn compile(setting: &Setting<'_>, source: &Source) -> Result<Module, 
         hash: hash.into(),
         file: Arc::new(slot.binary),
         entries: Arc::new(source.entries.clone()),
+        kernels: Arc::default(),
         params: Arc::new(description.params.into_iter().map(Some).collect()),
         wave: source.wave,
+        log: "".into(),
     })
 }
 

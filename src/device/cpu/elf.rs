@@ -1,5 +1,6 @@
 //! What is read from object files: names of dynamic shared memory, parameters, thread-local layout.
 
+use super::super::params;
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolFlags};
 
@@ -98,24 +99,5 @@ pub(super) fn params(binary: &[u8], index: usize) -> Result<Vec<ParamKind>, Stri
         .ok_or_else(missing)?;
     let data = section.data().map_err(|e| e.to_string())?;
     let at = symbol.address().wrapping_sub(section.address()) as usize;
-    let words: Vec<u32> = data
-        .get(at..)
-        .ok_or_else(missing)?
-        .chunks_exact(4)
-        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
-        .collect();
-    let count = *words.first().ok_or_else(missing)? as usize;
-    let kinds = words.get(1..=count).ok_or_else(missing)?;
-    Ok(kinds.iter().map(|&word| kind(word)).collect())
-}
-
-/// Reads `kind << 16 | bytes`, as `entry.h` writes it.
-fn kind(word: u32) -> ParamKind {
-    let bytes = word & 0xffff;
-    match word >> 16 {
-        1 => ParamKind::Pointer,
-        2 => ParamKind::Int(bytes as u8),
-        3 => ParamKind::Float(bytes as u8),
-        _ => ParamKind::Other(bytes),
-    }
+    params::read(data.get(at..).ok_or_else(missing)?).ok_or_else(missing)
 }

@@ -14,7 +14,6 @@
 //! The checked variant is compiled with the compiler's instrumentation, and `sanitize` follows every
 //! access; the debug variant is compiled as written and runs in the device's own process.
 
-mod check;
 mod child;
 mod compile;
 mod control;
@@ -46,10 +45,12 @@ pub use protocol::WORKER_ARGUMENT;
 pub use worker::worker_main;
 
 use super::finding::{Class, Finding, RaceModel};
+use super::check;
 use super::memory::{self, Mapping, SharedFile};
+use super::wire::Word;
 use super::{CompileError, Device, Fault, Launch, Module, Place, RunError, Source};
 use child::{Outcome, Worker};
-use protocol::{Reply, Request, Run, WireFault};
+use protocol::{Reply, Request, Run, WireFault, WireLaunch};
 use sanitize::resolve::Resolver;
 use sanitize::wire::Checks;
 use toolchain::Toolchain;
@@ -103,6 +104,15 @@ impl CpuConfig {
         }
     }
 }
+
+/// What can be launched here.
+const LIMITS: check::Limits = check::Limits {
+    threads: sched::MAX_THREADS as u32,
+    block: [sched::MAX_THREADS as u32; 3],
+    grid: [u32::MAX; 3],
+    blocks: 1 << 40,
+    shared_bytes: compile::DYNAMIC_CAPACITY as u32,
+};
 
 /// The CPU as a device.
 pub struct CpuDevice {
@@ -258,17 +268,19 @@ impl CpuDevice {
     ) -> Result<(), RunError> {
         let arena_bytes = self.arena_bytes;
         // Refuse before a process is started or a module loaded.
-        for launch in launches {
-            check::wire(launch, 0, arena_bytes).map_err(RunError::Refused)?;
-        }
+        let checked_args = |launch| check::args(launch, &LIMITS, arena_bytes);
+        let args: Vec<Vec<Word>> =
+            launches.iter().map(checked_args).collect::<Result<_, _>>().map_err(RunError::Refused)?;
         self.findings.clear();
         let checked = self.config.variant == Variant::Checked;
         let checks = checked.then(|| Checks::new(&self.config.classes, self.config.race_model));
         let (shared, worker) = self.ready()?;
         let mut wire = Vec::with_capacity(launches.len());
-        for launch in launches {
-            let number = worker.module(&launch.module)?;
-            wire.push(check::wire(launch, number, arena_bytes).map_err(RunError::Refused)?);
+        for (launch, args) in launches.iter().zip(args) {
+            let module = worker.module(&launch.module)?;
+            let Launch { entry, grid, block, shared_bytes, .. } = *launch;
+            let wave = launch.module.wave;
+            wire.push(WireLaunch { module, entry, wave, grid, block, shared_bytes, args });
         }
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let request = Request::Run(Run { order_seed, limit_ms, launches: wire, checks });

@@ -1,12 +1,9 @@
 //! What the device and its worker process say to each other: one line of JSON each way.
 
-use std::io::{self, BufRead, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
+use super::super::wire::Word;
 use super::sanitize::wire::{Checks, WireFinding};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The hidden first argument that makes the program a worker.
@@ -64,15 +61,6 @@ pub(super) struct WireLaunch {
     pub(super) args: Vec<Word>,
 }
 
-/// An argument.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(super) enum Word {
-    /// Bytes from the arena's start.
-    Offset(usize),
-    /// The value's bits.
-    Bits(u64),
-}
-
 /// From the worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
@@ -92,51 +80,4 @@ pub(super) enum WireFault {
     Trap(String),
     /// A checked run was ended by what was found.
     Found,
-}
-
-/// Writes one line.
-pub(super) fn send(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(message).map_err(io::Error::other)?;
-    line.push(b'\n');
-    to.write_all(&line)
-}
-
-/// Reads one line; `None` at the end.
-pub(super) fn receive<T: DeserializeOwned>(from: &mut impl BufRead) -> io::Result<Option<T>> {
-    let mut line = Vec::new();
-    if from.read_until(b'\n', &mut line)? == 0 {
-        return Ok(None);
-    }
-    serde_json::from_slice(&line).map(Some).map_err(io::Error::other)
-}
-
-/// How long to look for a message before sleeping: on an idle machine waking up takes as long as a
-/// small kernel. Whoever else wants the processor gets it meanwhile.
-const SPIN: Duration = Duration::from_micros(60);
-
-/// Waits until there is something to read, or the pipe is closed; false after `limit`.
-pub(super) fn readable(pipe: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
-    let start = Instant::now();
-    loop {
-        let elapsed = start.elapsed();
-        let left_ms = match elapsed < SPIN.min(limit) {
-            true => 0,
-            false => limit.saturating_sub(elapsed).as_micros().div_ceil(1000),
-        };
-        let timeout = i32::try_from(left_ms).unwrap_or(i32::MAX);
-        let mut poll = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one valid pollfd.
-        match unsafe { libc::poll(&raw mut poll, 1, timeout) } {
-            0 if elapsed >= limit => return Ok(false),
-            // SAFETY: touches no memory.
-            0 => _ = unsafe { libc::sched_yield() },
-            n if n > 0 => return Ok(true),
-            _ => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
-    }
 }

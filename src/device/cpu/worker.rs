@@ -1,19 +1,19 @@
 //! The worker process: loads modules, runs launches, answers.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, BufReader};
-use std::os::fd::{AsFd, FromRawFd};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::module::Loaded;
 use super::order::{Rng, Visit};
-use super::protocol::{self, Hello, Reply, Request, Run, WireFault, WireLaunch, Word};
+use super::protocol::{Hello, Reply, Request, Run, WireFault, WireLaunch};
 use super::sanitize::{self, Sanitizer};
 use super::sched::{Block, Engine};
 use super::super::memory::{Mapping, SharedFile};
+use super::super::wire::{self, Word};
 use super::control::Control;
 use super::signals;
 
@@ -62,38 +62,26 @@ unsafe impl Send for Worker {}
 
 fn serve(arena: i32, map: Option<i32>) -> io::Result<()> {
     signals::die_with_parent()?;
-    let mut replies = private_stdout()?;
+    let mut replies = wire::private_stdout()?;
     // SAFETY: the device lets its worker inherit these descriptors and tells their numbers.
     let (file, map) =
         unsafe { (SharedFile::inherited(arena), map.map(|fd| SharedFile::inherited(fd))) };
     let mut worker = Worker::new(file, map)?;
     signals::install(worker.control.control(), worker.engine.stacks())?;
-    protocol::send(&mut replies, &Hello::ours())?;
+    wire::send(&mut replies, &Hello::ours())?;
     let mut requests = BufReader::new(io::stdin());
     while let Some(request) = next(&mut requests)? {
         let reply = worker.answer(request);
         // SAFETY: flushes the C library's streams, among them what a kernel printed.
         unsafe { libc::fflush(std::ptr::null_mut()) };
-        protocol::send(&mut replies, &reply)?;
+        wire::send(&mut replies, &reply)?;
     }
     Ok(())
 }
 
 fn next(requests: &mut BufReader<io::Stdin>) -> io::Result<Option<Request>> {
-    while !protocol::readable(requests.get_ref().as_fd(), Duration::MAX)? {}
-    protocol::receive(requests)
-}
-
-/// Keeps the real standard output for replies: what a kernel prints goes to standard error.
-fn private_stdout() -> io::Result<File> {
-    // SAFETY: plain descriptor calls; the new descriptor is ours alone.
-    unsafe {
-        let replies = libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3);
-        if replies < 0 || libc::dup2(2, 1) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(File::from_raw_fd(replies))
-    }
+    while !wire::readable(requests.get_ref().as_fd(), Duration::MAX)? {}
+    wire::receive(requests)
 }
 
 impl Worker {

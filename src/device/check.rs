@@ -1,16 +1,32 @@
 //! Whether a launch fits its kernel and the device: what would else be a crash is a sentence.
 
-use super::super::{Arg, Launch, ParamKind};
-use super::compile::DYNAMIC_CAPACITY;
-use super::protocol::{WireLaunch, Word};
-use super::sched::MAX_THREADS;
+use super::wire::Word;
+use super::{Arg, Launch, ParamKind};
 
-/// Turns a launch into what the worker is sent, or says why it cannot be made.
-pub(super) fn wire(
+/// What a device can launch.
+pub(super) struct Limits {
+    /// Threads of a block.
+    pub(super) threads: u32,
+    /// Threads of a block along each axis.
+    pub(super) block: [u32; 3],
+    /// Blocks of a grid along each axis, and in all.
+    pub(super) grid: [u32; 3],
+    pub(super) blocks: u64,
+    /// Dynamic shared memory of a block, bytes.
+    pub(super) shared_bytes: u32,
+}
+
+/// A kernel's name, for messages.
+pub(super) fn name(launch: &Launch) -> &str {
+    launch.module.entries.get(launch.entry).map_or("the kernel", String::as_str)
+}
+
+/// The arguments of a launch as a worker is sent them, or why the launch cannot be made.
+pub(super) fn args(
     launch: &Launch,
-    module: usize,
+    limits: &Limits,
     arena_bytes: usize,
-) -> Result<WireLaunch, String> {
+) -> Result<Vec<Word>, String> {
     let entry = launch.entry;
     let Some(params) = launch.module.params.get(entry) else {
         return Err(format!(
@@ -18,32 +34,43 @@ pub(super) fn wire(
             launch.module.params.len()
         ));
     };
-    let name = launch.module.entries.get(entry).map_or("the kernel", String::as_str);
+    let name = name(launch);
+    let [x, y, z] = launch.block;
     if launch.grid.contains(&0) || launch.block.contains(&0) {
         return Err(format!("the launch of {name} has an empty grid or block"));
     }
     let threads: u64 = launch.block.iter().map(|&n| u64::from(n)).product();
-    if launch.block.iter().any(|&n| n > MAX_THREADS as u32) || threads > MAX_THREADS as u64 {
-        let [x, y, z] = launch.block;
+    if threads > u64::from(limits.threads) {
+        let most = limits.threads;
         return Err(format!(
-            "the launch of {name} has blocks of {x} x {y} x {z} threads; at most {MAX_THREADS} run"
+            "the launch of {name} has blocks of {x} x {y} x {z} threads; at most {most} run"
+        ));
+    }
+    let exceeds = |extents: [u32; 3], most: [u32; 3]| extents.iter().zip(most).any(|(&n, m)| n > m);
+    if exceeds(launch.block, limits.block) {
+        let most = limits.block;
+        return Err(format!(
+            "the launch of {name} has blocks of {x} x {y} x {z} threads; at most {most:?} run along \
+             each axis"
         ));
     }
     let blocks = launch.grid.iter().try_fold(1u64, |n, &g| n.checked_mul(u64::from(g)));
-    if blocks.is_none_or(|n| n > 1 << 40) {
-        return Err(format!("the launch of {name} has too many blocks: {:?}", launch.grid));
-    }
-    if launch.shared_bytes as usize > DYNAMIC_CAPACITY {
+    if blocks.is_none_or(|n| n > limits.blocks) || exceeds(launch.grid, limits.grid) {
+        let (grid, most) = (launch.grid, limits.grid);
         return Err(format!(
-            "the launch of {name} asks for {} bytes of dynamic shared memory; at most \
-             {DYNAMIC_CAPACITY} are there",
-            launch.shared_bytes
+            "the launch of {name} has too many blocks: {grid:?}; at most {most:?} along each axis"
+        ));
+    }
+    if launch.shared_bytes > limits.shared_bytes {
+        return Err(format!(
+            "the launch of {name} asks for {} bytes of dynamic shared memory; at most {} are there",
+            launch.shared_bytes, limits.shared_bytes
         ));
     }
     if let Some(params) = params {
         matches(name, &launch.args, params)?;
     }
-    let mut args = Vec::with_capacity(launch.args.len());
+    let mut words = Vec::with_capacity(launch.args.len());
     for (index, &arg) in launch.args.iter().enumerate() {
         if let Arg::Address(offset) = arg
             && offset > arena_bytes
@@ -53,10 +80,9 @@ pub(super) fn wire(
                 index + 1
             ));
         }
-        args.push(word(arg));
+        words.push(word(arg));
     }
-    let Launch { grid, block, shared_bytes, .. } = *launch;
-    Ok(WireLaunch { module, entry, wave: launch.module.wave, grid, block, shared_bytes, args })
+    Ok(words)
 }
 
 fn matches(name: &str, args: &[Arg], params: &[ParamKind]) -> Result<(), String> {
@@ -68,13 +94,14 @@ fn matches(name: &str, args: &[Arg], params: &[ParamKind]) -> Result<(), String>
         ));
     }
     for (index, (arg, param)) in args.iter().zip(params).enumerate() {
-        let fits = match arg {
-            Arg::Address(_) | Arg::Null => *param == ParamKind::Pointer,
-            Arg::Bits32(_) => *param == ParamKind::Int(4),
-            Arg::Bits64(_) => *param == ParamKind::Int(8),
-            Arg::F32(_) => *param == ParamKind::Float(4),
-            Arg::F64(_) => *param == ParamKind::Float(8),
+        let (kind, bytes) = match arg {
+            Arg::Address(_) | Arg::Null => (ParamKind::Pointer, 8),
+            Arg::Bits32(_) => (ParamKind::Int(4), 4),
+            Arg::Bits64(_) => (ParamKind::Int(8), 8),
+            Arg::F32(_) => (ParamKind::Float(4), 4),
+            Arg::F64(_) => (ParamKind::Float(8), 8),
         };
+        let fits = *param == kind || *param == ParamKind::Sized(bytes);
         if !fits {
             return Err(format!(
                 "argument {} of {name} is {} in the launch but {} in the kernel",
@@ -103,6 +130,7 @@ fn param_in_words(param: ParamKind) -> String {
         ParamKind::Pointer => "a pointer".to_owned(),
         ParamKind::Int(bytes) => format!("{} {bytes}-byte integer", article(bytes)),
         ParamKind::Float(bytes) => format!("{} {bytes}-byte float", article(bytes)),
+        ParamKind::Sized(bytes) => format!("a value of {bytes} bytes"),
         ParamKind::Other(bytes) => format!("a struct of {bytes} bytes"),
     }
 }

@@ -1,0 +1,349 @@
+//! From a HIP source to a binary for one GPU target, kept by the hash of all it depends on.
+//!
+//! A small generated translation unit includes the user's file and leaves each kernel's parameters in
+//! the binary, from where they are read: a launch whose arguments do not fit is then a sentence.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+
+use object::read::elf::ElfFile64;
+use object::{Object, ObjectSection, ObjectSymbol};
+use serde::{Deserialize, Serialize};
+
+use super::super::cache::{self, Slot};
+use super::super::diagnostics::{self, Files};
+use super::super::headers::{self, Headers};
+use super::super::{CompileError, Module, ParamKind, Source, includes, params, wire};
+use super::compiler::{Job, Made, Unit};
+use super::library::Libraries;
+use super::protocol::COMPILER_ARGUMENT;
+use super::{Api, GpuConfig};
+
+macro_rules! headers {
+    ($($path:literal from $file:literal),* $(,)?) => {
+        [$(($path, include_str!(concat!("include/", $file)))),*]
+    };
+}
+
+const CUDA: &Headers = &headers![
+    "hip/hip_runtime.h" from "cuda/hip/hip_runtime.h",
+    "hip/hip_fp16.h" from "cuda/hip/hip_fp16.h",
+    "hip/hip_bf16.h" from "cuda/hip/hip_bf16.h",
+    "hip/hip_bfloat16.h" from "cuda/hip/hip_bfloat16.h",
+    "attnbench/params.h" from "common/attnbench/params.h",
+    "assert.h" from "cuda/assert.h",
+    "float.h" from "cuda/float.h",
+    "limits.h" from "cuda/limits.h",
+    "math.h" from "cuda/math.h",
+    "stdint.h" from "cuda/stdint.h",
+    "stdio.h" from "cuda/stdio.h",
+];
+
+const HIP: &Headers = &headers![
+    "hip/hip_runtime.h" from "hiprtc/hip/hip_runtime.h",
+    "hip/hip_fp16.h" from "hiprtc/hip/hip_fp16.h",
+    "hip/hip_bf16.h" from "hiprtc/hip/hip_bf16.h",
+    "hip/hip_bfloat16.h" from "hiprtc/hip/hip_bfloat16.h",
+    "attnbench/params.h" from "common/attnbench/params.h",
+];
+
+/// What is kept of a binary beside its code.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Description {
+    /// Source, compiler and flags, for whoever looks into the folder.
+    made_from: String,
+    /// The kernels' names in the binary, one an entry.
+    kernels: Vec<String>,
+    params: Vec<Vec<ParamKind>>,
+    /// What the compiler said.
+    log: String,
+}
+
+/// A vendor's run-time compiler.
+#[derive(Debug)]
+pub struct Compiler {
+    api: Api,
+    config: GpuConfig,
+    libraries: Libraries,
+    version: OnceLock<Result<String, String>>,
+}
+
+impl Compiler {
+    /// Looks for an API's compiler; whether it works shows with the first use.
+    pub fn new(api: Api, config: GpuConfig) -> Compiler {
+        let libraries = Libraries::find(api, &|name| std::env::var_os(name));
+        Compiler { api, config, libraries, version: OnceLock::new() }
+    }
+
+    pub(super) fn libraries(&self) -> &Libraries {
+        &self.libraries
+    }
+
+    /// Which compiler it is, such as `NVRTC 13.0`.
+    ///
+    /// # Errors
+    /// [`CompileError::NoCompiler`], with what to install.
+    pub fn version(&self) -> Result<&str, CompileError> {
+        let ask = || match self.ask(&Job::Version) {
+            Ok(Made::Version(version)) => Ok(version),
+            Ok(Made::Failed(why)) => Err(why),
+            Ok(_) => Err("the compiler's answer makes no sense".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        match self.version.get_or_init(ask) {
+            Ok(version) => Ok(version),
+            Err(why) => Err(CompileError::NoCompiler(why.clone())),
+        }
+    }
+
+    /// Compiles a source for a target (`sm_90`, `gfx942`), or finds it compiled.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub fn compile(&self, source: &Source, arch: &str) -> Result<Module, CompileError> {
+        let path = absolute(&source.file)?;
+        let own = match self.api {
+            Api::Cuda => CUDA,
+            Api::Hip => HIP,
+        };
+        let own_hash = headers::hash(own);
+        let folder = headers::materialise(own, &own_hash, &self.config.cache_dir)?;
+        let folder = absolute(&folder)?;
+        let mut folders = Vec::new();
+        let given = source.include_dirs.iter().map(PathBuf::as_path);
+        for dir in path.parent().into_iter().chain(given) {
+            folders.push(absolute(dir)?);
+        }
+        let options = self.options(source, arch, &folder, &folders);
+        let text = wrapper(&path, &source.entries);
+        let scan = includes::scan(&path, &folders).map_err(|e| reading(&path, &e))?;
+        if scan.computed {
+            return Err(CompileError::Io {
+                what: format!("reading {}", path.display()),
+                why: "an #include names its file by a macro, which cannot be followed here; write \
+                      the file's name"
+                    .to_owned(),
+            });
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |bytes: &[u8]| cache::field(&mut hasher, bytes);
+        add(text.as_bytes());
+        add(self.version()?.as_bytes());
+        add(self.libraries.identity().as_bytes());
+        add(own_hash.as_bytes());
+        options.iter().for_each(|option| add(option.as_bytes()));
+        for (path, contents) in &scan.files {
+            add(path.as_os_str().as_encoded_bytes());
+            add(contents);
+        }
+        let hash = hasher.finalize().to_hex().as_str()[..32].to_owned();
+        let extension = match self.api {
+            Api::Cuda => "cubin",
+            Api::Hip => "hsaco",
+        };
+        let slot = Slot::new(&self.config.cache_dir, &hash, extension);
+        let description: Description = match slot.read() {
+            Some(found) => found,
+            None => {
+                let _lock = slot.lock()?;
+                match slot.read() {
+                    Some(found) => found,
+                    None => {
+                        let job = Build { compiler: self, source, path: &path, headers: &folder };
+                        job.build(&slot, text, options)?
+                    }
+                }
+            }
+        };
+        Ok(Module {
+            hash: hash.into(),
+            file: Arc::new(slot.binary),
+            entries: Arc::new(source.entries.clone()),
+            kernels: Arc::new(description.kernels),
+            params: Arc::new(description.params.into_iter().map(Some).collect()),
+            wave: source.wave,
+            log: description.log.into(),
+        })
+    }
+
+    fn options(
+        &self,
+        source: &Source,
+        arch: &str,
+        headers: &Path,
+        folders: &[PathBuf],
+    ) -> Vec<String> {
+        let mut options: Vec<String> = match self.api {
+            // Lines for the vendor's tools; functions without a space are the device's, as constexpr
+            // ones are in HIP; the log says what registers were spilled.
+            Api::Cuda => {
+                let own = ["--std=c++17", "-lineinfo", "-default-device", "--ptxas-options=-v"];
+                let target = format!("--gpu-architecture={arch}");
+                own.into_iter().map(str::to_owned).chain([target]).collect()
+            }
+            Api::Hip => {
+                let target = (!arch.is_empty()).then(|| format!("--offload-arch={arch}"));
+                ["-std=c++17", "-O3"].into_iter().map(str::to_owned).chain(target).collect()
+            }
+        };
+        options.push(format!("-I{}", headers.display()));
+        options.extend(folders.iter().map(|dir| format!("-I{}", dir.display())));
+        options.extend(self.vendor_headers().iter().map(|dir| format!("-I{}", dir.display())));
+        options.extend(source.defines.iter().map(|(name, text)| format!("-D{name}={text}")));
+        options
+    }
+
+    /// Folders with CUDA's own headers, which its compiler does not bring.
+    fn vendor_headers(&self) -> Vec<PathBuf> {
+        if self.api == Api::Hip {
+            return Vec::new();
+        }
+        let beside = self.libraries.folder();
+        let above = beside.iter().flat_map(|folder| folder.ancestors().skip(1).take(3));
+        let beside = above.flat_map(|folder| {
+            // Of the toolkit, of Debian's package, and of the wheels.
+            ["include", "cuda_runtime/include"].map(|name| folder.join(name))
+        });
+        let homes = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(std::env::var_os);
+        let homes = homes.map(|home| PathBuf::from(home).join("include"));
+        let all = beside.chain(homes).chain(["/usr/local/cuda/include".into()]);
+        let found = all.into_iter().find(|folder| folder.join("cuda_fp16.h").is_file());
+        let below = found.iter().map(|folder| folder.join("cccl")).filter(|f| f.is_dir());
+        let below: Vec<PathBuf> = below.collect();
+        found.into_iter().chain(below).collect()
+    }
+
+    /// Starts a process for one job.
+    fn ask(&self, job: &Job) -> Result<Made, CompileError> {
+        let mut command = Command::new(&self.config.worker_program);
+        command.args([COMPILER_ARGUMENT, self.api.name()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.libraries.give_to(&mut command, &self.config.cache_dir)?;
+        let program = self.config.worker_program.display();
+        let broken = |why: String| CompileError::Io {
+            what: format!("starting the compiling process {program}"),
+            why: format!("{why}; set ATTNBENCH_WORKER to the attnbench program"),
+        };
+        let mut child = command.spawn().map_err(|e| broken(e.to_string()))?;
+        if let Some(mut to) = child.stdin.take() {
+            wire::send(&mut to, job).map_err(|e| broken(e.to_string()))?;
+        }
+        let output = child.wait_with_output().map_err(|e| broken(e.to_string()))?;
+        match wire::receive(&mut BufReader::new(&*output.stdout)) {
+            Ok(Some(made)) => Ok(made),
+            _ => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("");
+                let end = output.status;
+                Ok(Made::Failed(format!("the compiler's process ended with {end}: {last}")))
+            }
+        }
+    }
+}
+
+struct Build<'a> {
+    compiler: &'a Compiler,
+    source: &'a Source,
+    path: &'a Path,
+    headers: &'a Path,
+}
+
+/// The translation unit's name in messages.
+const UNIT: &str = "attnbench-unit.hip";
+
+impl Build<'_> {
+    fn build(
+        &self,
+        slot: &Slot,
+        text: String,
+        options: Vec<String>,
+    ) -> Result<Description, CompileError> {
+        let workshop = slot.workshop()?;
+        let binary = absolute(&workshop.path().join("kernel"))?;
+        let version = self.compiler.version()?;
+        let made_from = format!("{} by {version} {}", self.path.display(), options.join(" "));
+        let unit = Unit {
+            text,
+            name: UNIT.to_owned(),
+            entries: self.source.entries.clone(),
+            options,
+            binary: binary.clone(),
+        };
+        let (kernels, log) = match self.compiler.ask(&Job::Compile(unit))? {
+            Made::Binary { kernels, log } => (kernels, log),
+            Made::Rejected(log) => return Err(self.rejected(&log)),
+            Made::Failed(why) => {
+                return Err(CompileError::Rejected {
+                    file: self.source.file.display().to_string(),
+                    first: why.clone(),
+                    all: why,
+                });
+            }
+            Made::Version(_) => return Err(odd(&binary, "an answer that makes no sense")),
+        };
+        let contents = fs::read(&binary).map_err(|e| reading(&binary, &e))?;
+        let params = (0..self.source.entries.len())
+            .map(|index| params_of(&contents, index))
+            .collect::<Result<_, _>>()
+            .map_err(|why| odd(&binary, &why))?;
+        let description = Description { made_from, kernels, params, log };
+        slot.put(&binary, &description)?;
+        Ok(description)
+    }
+
+    fn rejected(&self, log: &str) -> CompileError {
+        let unit = PathBuf::from(UNIT);
+        let files = Files {
+            source: self.path,
+            shown: &self.source.file,
+            wrapper: &unit,
+            headers: self.headers,
+            entries: &self.source.entries,
+        };
+        let messages = diagnostics::from_nvrtc(log);
+        let (first, all) = diagnostics::first_error(&messages, &files);
+        CompileError::Rejected { file: self.source.file.display().to_string(), first, all }
+    }
+}
+
+/// The translation unit.
+fn wrapper(path: &Path, entries: &[String]) -> String {
+    let mut text = String::from("#include <hip/hip_runtime.h>\n");
+    let _ = writeln!(text, "#include \"{}\"", path.display());
+    text.push_str("#include <attnbench/params.h>\n");
+    for (index, entry) in entries.iter().enumerate() {
+        let _ = writeln!(text, "#line 1 \"{}{index}\"", diagnostics::ENTRY_FILE);
+        let _ = writeln!(text, "ATTNBENCH_ENTRY({index}, {entry})");
+    }
+    text
+}
+
+/// The parameters of an entry, as the binary has them.
+fn params_of(binary: &[u8], index: usize) -> Result<Vec<ParamKind>, String> {
+    let file: ElfFile64<'_> = ElfFile64::parse(binary).map_err(|e| e.to_string())?;
+    let name = format!("attnbench_params_{index}");
+    let missing = || format!("the binary has no table `{name}`");
+    let symbol = file.symbols().find(|s| s.name() == Ok(&name)).ok_or_else(missing)?;
+    let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+    let section = section.ok_or_else(missing)?;
+    let data = section.data().map_err(|e| e.to_string())?;
+    let at = symbol.address().wrapping_sub(section.address()) as usize;
+    params::read(data.get(at..).ok_or_else(missing)?).ok_or_else(missing)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CompileError> {
+    std::path::absolute(path).map_err(|e| reading(path, &e))
+}
+
+fn reading(path: &Path, error: &std::io::Error) -> CompileError {
+    CompileError::Io { what: format!("reading {}", path.display()), why: error.to_string() }
+}
+
+fn odd(path: &Path, why: &str) -> CompileError {
+    let what = format!("reading the compiler's output {}", path.display());
+    CompileError::Io { what, why: why.to_owned() }
+}

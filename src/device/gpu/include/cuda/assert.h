@@ -1,0 +1,2 @@
+// assert.h: NVRTC knows assert already.
+#pragma once

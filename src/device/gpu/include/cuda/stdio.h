@@ -1,0 +1,2 @@
+// stdio.h: NVRTC knows printf already.
+#pragma once

@@ -1,0 +1,3 @@
+// hip_fp16.h: hiprtc has included its own before the first line of a source.
+#pragma once
+#include "hip_runtime.h"

@@ -1,0 +1,384 @@
+//! The worker process: it alone talks to the GPU's driver.
+//!
+//! One process with one context, as many lanes as the device has host threads: each a thread with a
+//! stream, an arena on the GPU and a mapping of its device's arena. So small cases of several threads
+//! are under way at once, and a kernel's fault, which takes the whole context with it, costs a process
+//! and not the program.
+
+use std::collections::HashMap;
+use std::ffi::{CString, OsString, c_void};
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::super::memory::{Mapping, SharedFile};
+use super::super::wire::{self, Word};
+use super::Api;
+use super::cuda::Cuda;
+use super::driver::{Block, Driver, Error, Function, Handle, Meaning, Shape};
+use super::hip::Hip;
+use super::protocol::{
+    Answer, Binary, Hello, Limits, Message, Reply, Request, WireFault, WireLaunch,
+};
+
+/// The program's `main` when its first argument is the worker's: the API and the device's number follow.
+pub fn worker_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words: Vec<String> =
+        args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let (api, ordinal) = match &words[..] {
+        [api, ordinal] => (Api::named(api), ordinal.parse().ok()),
+        _ => (None, None),
+    };
+    let (Some(api), Some(ordinal)) = (api, ordinal) else {
+        eprintln!("attnbench: this is an internal command of the GPU devices");
+        return ExitCode::from(2);
+    };
+    // A panic (of a binding, say) in a lane must not leave the device waiting.
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("attnbench: the GPU's worker failed: {panic}");
+        leave(101);
+    }));
+    match serve(api, ordinal) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("attnbench: the GPU's worker failed: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Opens a device of an API.
+fn open(api: Api, ordinal: u32) -> Result<Arc<dyn Driver>, String> {
+    Ok(match api {
+        Api::Cuda => Arc::new(Cuda::open(ordinal)?),
+        Api::Hip => Arc::new(Hip::open(ordinal)?),
+    })
+}
+
+fn serve(api: Api, ordinal: u32) -> io::Result<()> {
+    let mut replies = wire::private_stdout()?;
+    let driver = open(api, ordinal);
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let device = driver.as_ref().map(|driver| driver.info().clone()).map_err(Clone::clone);
+    wire::send(&mut replies, &Hello { version, device })?;
+    let Ok(driver) = driver else { return Ok(()) };
+    let shared = Arc::new(Shared {
+        driver,
+        replies: Mutex::new(replies),
+        modules: Mutex::new(HashMap::new()),
+    });
+    let mut lanes: HashMap<usize, Sender<Request>> = HashMap::new();
+    let mut requests = BufReader::new(io::stdin());
+    while let Some(Message { lane, request }) = wire::receive(&mut requests)? {
+        if matches!(request, Request::Close) {
+            lanes.remove(&lane);
+            continue;
+        }
+        let sender = lanes.entry(lane).or_insert_with(|| {
+            let (sender, receiver) = channel();
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || Lane::work(&shared, lane, &receiver));
+            sender
+        });
+        // A lane that is gone has said why.
+        let _ = sender.send(request);
+    }
+    leave(0)
+}
+
+/// Ends the process at once: a kernel may be running that never ends, and the driver would wait for it.
+fn leave(status: i32) -> ! {
+    // SAFETY: ends the process; the system takes back all that it holds.
+    unsafe { libc::_exit(status) }
+}
+
+/// What the lanes share.
+struct Shared {
+    driver: Arc<dyn Driver>,
+    replies: Mutex<File>,
+    modules: Mutex<HashMap<String, Arc<Vec<Function>>>>,
+}
+
+impl Shared {
+    fn answer(&self, lane: usize, reply: Reply) {
+        let mut to = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        if wire::send(&mut *to, &Answer { lane, reply }).is_err() {
+            // Nobody listens any more.
+            leave(0);
+        }
+    }
+
+    /// The kernels of a binary, loaded once in the process.
+    fn load(&self, binary: &Binary) -> Result<Vec<Limits>, String> {
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let functions = match modules.get(&binary.hash) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let file = binary.file.display();
+                let image = std::fs::read(&binary.file).map_err(|e| format!("{file}: {e}"))?;
+                let module = self.driver.load(&image).map_err(|e| format!("{file}: {e}"))?;
+                let mut functions = Vec::new();
+                for name in &binary.kernels {
+                    let symbol = CString::new(name.as_str()).map_err(|e| e.to_string())?;
+                    let function = self.driver.function(module, &symbol);
+                    functions.push(function.map_err(|e| format!("kernel {name} of {file}: {e}"))?);
+                }
+                let functions = Arc::new(functions);
+                modules.insert(binary.hash.clone(), Arc::clone(&functions));
+                functions
+            }
+        };
+        Ok(functions.iter().map(|function| function.limits).collect())
+    }
+}
+
+/// A host's arena as the worker has it: mapped, and held in place where the driver can.
+struct Host {
+    mapping: Mapping,
+    pinned: bool,
+}
+
+/// One lane.
+struct Lane<'a> {
+    shared: &'a Shared,
+    stream: Handle,
+    events: [Handle; 2],
+    host: Option<Host>,
+    block: Option<Block>,
+    functions: HashMap<String, Arc<Vec<Function>>>,
+}
+
+/// Why a request was not done.
+enum Trouble {
+    /// A call of the driver's failed.
+    Call(Error),
+    /// A call failed while a launch was made, of this kernel.
+    Launch(Error, usize),
+    /// Something else.
+    Other(String),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble::Call(error)
+    }
+}
+
+impl Trouble {
+    fn reply(self) -> Reply {
+        let (error, launch) = match self {
+            Trouble::Call(error) => (error, None),
+            Trouble::Launch(error, launch) => (error, Some(launch)),
+            Trouble::Other(why) => return Reply::Failed(why),
+        };
+        let place = launch.map_or(String::new(), |launch| format!(" in launch {launch}"));
+        match (error.meaning, launch) {
+            (Meaning::Crash, _) => {
+                Reply::Fault(WireFault::Crash(format!("{} ({}){place}", error.text, error.name)))
+            }
+            (Meaning::Trap, _) => {
+                Reply::Fault(WireFault::Trap(format!("{} ({}){place}", error.text, error.name)))
+            }
+            (Meaning::TooMuch, Some(launch)) => {
+                Reply::Refused(format!("launch {launch} asks for more than the GPU has: {error}"))
+            }
+            (_, Some(launch)) => Reply::Refused(format!("launch {launch} is refused: {error}")),
+            (_, None) => Reply::Failed(error.to_string()),
+        }
+    }
+}
+
+impl Lane<'_> {
+    fn work(shared: &Shared, number: usize, requests: &Receiver<Request>) {
+        let begun = shared.driver.enter().and_then(|()| {
+            let driver = &shared.driver;
+            Ok((driver.stream()?, [driver.event()?, driver.event()?]))
+        });
+        let (stream, events) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                for _ in requests {
+                    shared.answer(number, Trouble::from(error.clone()).reply());
+                }
+                return;
+            }
+        };
+        let (host, block, functions) = (None, None, HashMap::new());
+        let mut lane = Lane { shared, stream, events, host, block, functions };
+        for request in requests {
+            let reply = lane.answer(request).unwrap_or_else(Trouble::reply);
+            shared.answer(number, reply);
+        }
+        lane.release();
+    }
+
+    fn answer(&mut self, request: Request) -> Result<Reply, Trouble> {
+        match request {
+            Request::Arena { process, fd, bytes } => self.map(process, fd, bytes),
+            Request::Load(binary) => self.shared.load(&binary).map(Reply::Loaded).map_err(Trouble::Other),
+            Request::Run { bytes, launches, step } => self.run(bytes, &launches, step),
+            Request::Time { launches, warm, runs } => self.time(&launches, warm, runs),
+            Request::Close => Ok(Reply::Done),
+        }
+    }
+
+    fn driver(&self) -> &dyn Driver {
+        &*self.shared.driver
+    }
+
+    /// Maps the host's arena, and makes room for as much on the device.
+    fn map(&mut self, process: u32, fd: i32, bytes: usize) -> Result<Reply, Trouble> {
+        self.release();
+        let other = |e: io::Error| Trouble::Other(format!("the arena's file: {e}"));
+        let path = format!("/proc/{process}/fd/{fd}");
+        let file = File::options().read(true).write(true).open(path).map_err(other)?;
+        let mapping = SharedFile::opened(file).map_arena(bytes).map_err(other)?;
+        // SAFETY: the mapping lives in `self.host` until `release`, which takes the pin back first.
+        let pinned = unsafe { self.driver().pin(mapping.start(), mapping.bytes()) }.is_ok();
+        self.host = Some(Host { mapping, pinned });
+        let block = self.driver().block(bytes)?;
+        self.block = Some(block);
+        Ok(Reply::Arena(block.start.0 as u64))
+    }
+
+    /// Gives the arena back, on both sides.
+    fn release(&mut self) {
+        if let Some(host) = self.host.take() {
+            if host.pinned {
+                // SAFETY: it was pinned at this address, and nothing is under way in the stream.
+                let _ = unsafe { self.driver().unpin(host.mapping.start()) };
+            }
+            drop(host.mapping);
+        }
+        if let Some(block) = self.block.take() {
+            let _ = self.driver().free(block);
+        }
+    }
+
+    fn run(&mut self, bytes: usize, launches: &[WireLaunch], step: bool) -> Result<Reply, Trouble> {
+        let (start, block) = self.arena(bytes)?;
+        let driver = &self.shared.driver;
+        let [begin, end] = self.events;
+        // SAFETY: the mapping has as many bytes, and stays until the stream has been waited for below;
+        // the device waits for the answer before it touches its side.
+        unsafe { driver.upload(self.stream, block.start, start, bytes)? };
+        driver.record(begin, self.stream)?;
+        for (index, launch) in launches.iter().enumerate() {
+            self.launch(launch, block.start).map_err(|e| e.at(index))?;
+            if step {
+                driver.wait(self.stream).map_err(|e| Trouble::Launch(e, index))?;
+            }
+        }
+        let driver = &self.shared.driver;
+        driver.record(end, self.stream)?;
+        // SAFETY: as above.
+        unsafe { driver.download(self.stream, start, block.start, bytes)? };
+        driver.wait(self.stream)?;
+        Ok(Reply::Ran(f64::from(driver.elapsed(begin, end)?) * 1e3))
+    }
+
+    /// The host's arena and the device's.
+    fn arena(&self, bytes: usize) -> Result<(*mut u8, Block), Trouble> {
+        let fits = |host: &&Host| host.mapping.bytes() >= bytes;
+        match (self.host.as_ref().filter(fits), self.block) {
+            (Some(host), Some(block)) => Ok((host.mapping.start(), block)),
+            _ => Err(Trouble::Other("a run before its arena was mapped".to_owned())),
+        }
+    }
+
+    fn launch(&mut self, launch: &WireLaunch, arena: Handle) -> Result<(), Trouble> {
+        let functions = match self.functions.get(&launch.binary) {
+            Some(functions) => Arc::clone(functions),
+            None => {
+                let modules = self.shared.modules.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = modules.get(&launch.binary).map(Arc::clone);
+                let missing = || Trouble::Other("a launch names a binary that is not loaded".into());
+                let functions = known.ok_or_else(missing)?;
+                self.functions.insert(launch.binary.clone(), Arc::clone(&functions));
+                functions
+            }
+        };
+        let missing = || Trouble::Other("a launch names a kernel that is not there".into());
+        let function = functions.get(launch.entry).ok_or_else(missing)?;
+        let word = |word: &Word| match *word {
+            Word::Offset(offset) => (arena.0 + offset) as u64,
+            Word::Bits(bits) => bits,
+        };
+        let words: Vec<u64> = launch.args.iter().map(word).collect();
+        let mut args: Vec<*mut c_void> =
+            words.iter().map(|word| std::ptr::from_ref(word).cast_mut().cast()).collect();
+        let driver = &self.shared.driver;
+        let WireLaunch { grid, block, shared_bytes, .. } = *launch;
+        // What a block has without being asked for on every device.
+        if shared_bytes > 48 * 1024 {
+            driver.allow_shared(function.handle, shared_bytes)?;
+        }
+        let shape = Shape { grid, block, shared_bytes };
+        // SAFETY: the device has held the arguments against the kernel's parameters, where it knows
+        // them; each word has eight bytes, and no parameter that a launch can hold has more.
+        unsafe { driver.launch(function.handle, &shape, self.stream, &mut args)? };
+        Ok(())
+    }
+
+    /// Times runs of launches on the arena as it is on the device. A graph of them is replayed, where
+    /// it can be captured: then no launch of the host's is in between.
+    fn time(&mut self, launches: &[WireLaunch], warm: u32, runs: u32) -> Result<Reply, Trouble> {
+        let (_, block) = self.arena(0)?;
+        let graph = self.capture(launches, block.start);
+        let driver = Arc::clone(&self.shared.driver);
+        let mut events = Vec::new();
+        for _ in 0..2 * runs {
+            events.push(driver.event()?);
+        }
+        for run in 0..warm + runs {
+            let pair = run.checked_sub(warm).map(|run| &events[2 * run as usize..][..2]);
+            if let Some(pair) = pair {
+                driver.record(pair[0], self.stream)?;
+            }
+            match graph {
+                Some(graph) => driver.launch_graph(graph, self.stream)?,
+                None => {
+                    for (index, launch) in launches.iter().enumerate() {
+                        self.launch(launch, block.start).map_err(|e| e.at(index))?;
+                    }
+                }
+            }
+            if let Some(pair) = pair {
+                driver.record(pair[1], self.stream)?;
+            }
+        }
+        driver.wait(self.stream)?;
+        let micros = |pair: &[Handle]| {
+            driver.elapsed(pair[0], pair[1]).map(|milliseconds| f64::from(milliseconds) * 1e3)
+        };
+        let times = events.chunks_exact(2).map(micros).collect::<Result<_, _>>()?;
+        if let Some(graph) = graph {
+            driver.free_graph(graph)?;
+        }
+        Ok(Reply::Timed(times, graph.is_some()))
+    }
+
+    /// The launches as a graph; `None` where they cannot be captured.
+    fn capture(&mut self, launches: &[WireLaunch], arena: Handle) -> Option<Handle> {
+        self.driver().begin_capture(self.stream).ok()?;
+        let launched = launches.iter().all(|launch| self.launch(launch, arena).is_ok());
+        let graph = self.driver().end_capture(self.stream).ok()?;
+        if launched {
+            return Some(graph);
+        }
+        let _ = self.driver().free_graph(graph);
+        None
+    }
+}
+
+impl Trouble {
+    /// The same, told of a launch.
+    fn at(self, launch: usize) -> Trouble {
+        match self {
+            Trouble::Call(error) => Trouble::Launch(error, launch),
+            other => other,
+        }
+    }
+}
