@@ -53,7 +53,8 @@ fn subdued(case: &Case, inputs: &Inputs) -> Option<Inputs> {
     };
     let mut inputs = inputs.clone();
     for (pointer, factor) in factors {
-        let rows = inputs.0.get_mut(pointer).expect("an input of the stage");
+        let rows =
+            std::sync::Arc::make_mut(inputs.0.get_mut(pointer).expect("an input of the stage"));
         rows.data.values.iter_mut().for_each(|x| *x *= factor);
     }
     Some(inputs)

@@ -4,7 +4,7 @@ mod cli;
 
 use std::process::ExitCode;
 
-use attnbench::device::{cpu, gpu};
+use attnbench::device::{self, cpu, gpu};
 
 fn main() -> ExitCode {
     // The devices run and compile kernels in child processes, which are this same program.
@@ -13,6 +13,9 @@ fn main() -> ExitCode {
         Some(cpu::WORKER_ARGUMENT) => cpu::worker_main(args),
         Some(gpu::WORKER_ARGUMENT) => gpu::worker_main(args),
         Some(gpu::COMPILER_ARGUMENT) => gpu::compiler_main(args),
-        _ => cli::main(),
+        _ => {
+            device::keep_freed_memory();
+            cli::main()
+        }
     }
 }

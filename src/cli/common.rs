@@ -11,8 +11,8 @@ use attnbench::kernel::{Manifest, Registry};
 use attnbench::problem::Case;
 use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a checked run looks for, and what orders the lanes of a wave.
 #[derive(clap::Args)]

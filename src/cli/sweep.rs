@@ -2,8 +2,8 @@
 
 use super::Found;
 use super::common::{
-    Sanitize, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout,
-    on_interrupt, print, registry, write_json,
+    Sanitize, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout, on_interrupt,
+    print, registry, write_json,
 };
 use super::machine::Machine;
 use anyhow::{Context, Result, bail};
@@ -467,6 +467,14 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
         text += &table::findings(r, saved);
         for (why, count) in &r.skipped_why {
             text += &format!("{}: skipped {count} times: {why}\n", r.kernel);
+        }
+        if let Some(busy) = r.busy {
+            let share = busy.as_secs_f64() / r.seconds.max(1e-9);
+            text += &format!(
+                "{}: the GPU ran its launches for {:.2} s in all: {share:.1} under way at a time\n",
+                r.kernel,
+                busy.as_secs_f64()
+            );
         }
         if !r.missing.is_empty() {
             text += &format!("{}: never exercised: {}\n", r.kernel, r.missing.join(", "));

@@ -490,14 +490,38 @@ impl Image {
 
     /// The first byte that changed and may not have.
     pub fn stray_write(&self, before: &[u8], after: &[u8]) -> Option<Stray> {
-        let mut at = 0;
-        let ends = self.writable.iter().map(|r| (r.start, r.end)).chain([(self.size, self.size)]);
-        let stray = |byte| Some(Stray { place: self.describe(byte), byte });
-        for (start, end) in ends {
-            if start > at && before[at..start] != after[at..start] {
-                return stray((at..start).find(|i| before[*i] != after[*i])?);
+        self.stray_within(std::iter::once(0..self.size), before, after)
+    }
+
+    /// As [`Image::stray_write`], among the bytes of the buffers that are outputs: elsewhere `after` may
+    /// hold anything.
+    pub fn stray_in_outputs(&self, before: &[u8], after: &[u8]) -> Option<Stray> {
+        let outputs = self.buffers.iter().filter(|buffer| buffer.role == Role::Output);
+        self.stray_within(outputs.map(|buffer| buffer.range.clone()), before, after)
+    }
+
+    /// A byte that changed and may not have.
+    pub fn stray_at(&self, byte: usize) -> Stray {
+        Stray { place: self.describe(byte), byte }
+    }
+
+    fn stray_within(
+        &self,
+        areas: impl Iterator<Item = Range<usize>>,
+        before: &[u8],
+        after: &[u8],
+    ) -> Option<Stray> {
+        let stray = |byte| Some(self.stray_at(byte));
+        for area in areas {
+            let mut at = area.start;
+            let inside = self.writable.iter().filter(|r| r.end > area.start && r.start < area.end);
+            let end = std::iter::once((area.end, area.end));
+            for (start, end) in inside.map(|r| (r.start, r.end)).chain(end) {
+                if start > at && before[at..start] != after[at..start] {
+                    return stray((at..start).find(|i| before[*i] != after[*i])?);
+                }
+                at = at.max(end);
             }
-            at = at.max(end);
         }
         // Beside the judged elements of an open row: as it was, or the one other value.
         for output in &self.outputs {

@@ -3,6 +3,7 @@
 use crate::problem::{Case, DType, Pointer, Shape};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Elements of one type, with the f32 value of each (every driven type is exact in f32).
 #[derive(Debug, Clone, PartialEq)]
@@ -99,9 +100,10 @@ impl Rows {
     }
 }
 
-/// The floating-point inputs of a case, by name. Lengths and positions follow from the case.
+/// The floating-point inputs of a case, by name. Lengths and positions follow from the case. A law poses
+/// a case in another way on the same tensors, which are then shared.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Inputs(pub BTreeMap<Pointer, Rows>);
+pub struct Inputs(pub BTreeMap<Pointer, Arc<Rows>>);
 
 impl Inputs {
     /// A tensor of the case's stage.
@@ -141,7 +143,7 @@ impl Inputs {
         fill: impl FnMut(usize, usize, &mut [f32]),
     ) {
         if let Some((dtype, shape)) = case.shape(pointer) {
-            self.0.insert(pointer, Rows::fill(dtype, shape, fill));
+            self.0.insert(pointer, Arc::new(Rows::fill(dtype, shape, fill)));
         }
     }
 }

@@ -20,8 +20,11 @@ mod memory;
 mod params;
 mod wire;
 
+pub use memory::keep_freed_memory;
+
 use finding::Finding;
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,6 +117,42 @@ pub struct Launch {
     /// Arguments in order.
     pub args: Vec<Arg>,
 }
+
+/// One of several runs side by side, each on a stretch of the arena of its own.
+#[derive(Debug, Clone)]
+pub struct Stretch {
+    /// The bytes that its launches use; a multiple of [`ARENA_ALIGN`] in place and number.
+    pub bytes: Range<usize>,
+    /// Its launches, in order.
+    pub launches: Vec<Launch>,
+    /// Bytes that it may write, and that are wanted.
+    pub outputs: Vec<Range<usize>>,
+    /// Bytes that it may write, and that nobody wants.
+    pub scratch: Vec<Range<usize>>,
+}
+
+/// Runs side by side. The arena stays as it was filled; what the runs left lies apart.
+pub trait SideBySide {
+    /// Makes runs, at most [`MOST_SIDE_BY_SIDE`]. Of each, the first byte of the arena that it changed
+    /// and might not.
+    ///
+    /// # Errors
+    /// As [`Device::run`]; it is not told whose fault it was.
+    fn run(
+        &mut self,
+        runs: &[Stretch],
+        time_limit: Duration,
+    ) -> Result<Vec<Option<usize>>, RunError>;
+
+    /// The arena as it was filled for the runs.
+    fn given(&self) -> &[u8];
+
+    /// The arena as the runs left it: their outputs, and nothing else.
+    fn left(&self) -> &[u8];
+}
+
+/// Runs that [`SideBySide::run`] makes at once.
+pub const MOST_SIDE_BY_SIDE: usize = 16;
 
 /// Where in a launch something happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,10 +303,9 @@ pub trait Device: Send {
         Ok(arena)
     }
 
-    /// Whether several runs cost hardly more than one, if they are asked for together: side by side in
-    /// one arena, their launches one after another.
-    fn runs_together(&self) -> bool {
-        false
+    /// Runs side by side, of a device on which several cost hardly more than one.
+    fn side_by_side(&mut self) -> Option<&mut dyn SideBySide> {
+        None
     }
 
     /// The time that the device itself was busy with launches, where it has a clock.

@@ -5,9 +5,8 @@ use super::ParamKind;
 /// Reads the table that `entry.h` and `params.h` leave in a binary: the number of parameters, then for
 /// each one `kind << 16 | bytes`. `None` where the bytes are too few.
 pub(super) fn read(table: &[u8]) -> Option<Vec<ParamKind>> {
-    let mut words = table
-        .chunks_exact(4)
-        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+    let mut words =
+        table.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
     let count = words.next()? as usize;
     let kinds: Vec<ParamKind> = words.take(count).map(kind).collect();
     (kinds.len() == count).then_some(kinds)

@@ -151,6 +151,9 @@ pub struct Report {
     pub vacuous_why: BTreeMap<&'static str, usize>,
     /// Kernel runs that were judged.
     pub runs: usize,
+    /// The time that the device's own clock counted for launches, over all runs, where it has one. Runs
+    /// that were under way together count each.
+    pub busy: Option<Duration>,
     /// Wall time.
     pub seconds: f64,
     /// The largest error over its bound among judged cases.
@@ -252,10 +255,12 @@ pub fn sweep(
     let findings = tally
         .findings(trial, |trial, case, failed| shrink(&cases, trial, case, failed, interrupted));
     // One part of a sweep need not exercise everything; all parts together do.
+    let busy = trials.iter().filter_map(Trial::busy).reduce(|a, b| a + b);
     let whole = options.shard.1 == 1;
     let missing = if whole { tally.coverage.missing(space) } else { Vec::new() };
     let (kernel, seconds) = (space.manifest.name.clone(), start.elapsed().as_secs_f64());
-    Ok(tally.report(kernel, missing, findings, stopped, seconds))
+    let report = tally.report(kernel, missing, findings, stopped, seconds);
+    Ok(Report { busy, ..report })
 }
 
 /// Judges the wide cases. One that cannot be posed (a manifest may hold a stride in fewer bits than it
@@ -565,6 +570,7 @@ impl Tally {
             vacuous,
             vacuous_why: self.vacuous,
             runs: self.runs,
+            busy: None,
             seconds,
             worst_ratio: self
                 .failures

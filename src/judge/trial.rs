@@ -9,7 +9,8 @@ use crate::data::generate::{DataError, generate};
 use crate::data::image::{Image, Poisons, Role, Stray};
 use crate::data::inputs::Inputs;
 use crate::device::{
-    ARENA_ALIGN, Arg, CompileError, Device, Fault, Launch, Module, RunError, Source,
+    ARENA_ALIGN, Arg, CompileError, Device, Fault, Launch, MOST_SIDE_BY_SIDE, Module, RunError,
+    Source, Stretch,
 };
 use crate::kernel::{
     ArgSpec, Denormals, Env, Manifest, PlanError, Promise, ScratchSize, ScratchType,
@@ -172,12 +173,28 @@ pub struct Trial {
     device: Box<dyn Device>,
     time_limit: Duration,
     modules: HashMap<Source, Module>,
-    /// The images before the runs, to compare with: as many as lie in the arena.
+    /// The image before a run that was made alone, to compare with.
     before: Vec<u8>,
-    /// Bytes of the arena, and where in it (and in `before`) the image of the run that is looked at
-    /// begins.
-    arena_bytes: usize,
-    at: usize,
+    seen: Seen,
+}
+
+/// Where the memory of the run that is looked at lies.
+#[derive(Debug, Clone, Copy)]
+enum Seen {
+    /// Alone in the arena.
+    Alone,
+    /// In the arena beside others, from this byte on.
+    Beside(usize),
+}
+
+/// Runs that were made side by side: the three of a case, and those of its law.
+struct Beside {
+    /// Of each of the three, the first byte of the arena that it changed and might not.
+    changed: Vec<Option<usize>>,
+    /// Bytes from one of the three to the next.
+    stride: usize,
+    /// What the law's came to; `None` where they were not among them.
+    observed: Option<Vec<Vec<Observed>>>,
 }
 
 impl Trial {
@@ -195,14 +212,18 @@ impl Trial {
             time_limit,
             modules: HashMap::new(),
             before: Vec::new(),
-            arena_bytes: 0,
-            at: 0,
+            seen: Seen::Alone,
         }
     }
 
     /// The kernel's manifest.
     pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
+    }
+
+    /// The time that the device's own clock has counted for launches, where it has one.
+    pub fn busy(&self) -> Option<Duration> {
+        self.device.busy()
     }
 
     /// The time limit of one run.
@@ -245,7 +266,7 @@ impl Trial {
         let kernel = self.manifest.name.clone();
         let refused = |source| TrialError::Run { kernel, source };
         let memory = self.device.sparse_arena(image.size()).map_err(refused)?;
-        (self.arena_bytes, self.at) = (image.size(), 0);
+        self.seen = Seen::Alone;
         image.write_inputs(case, &inputs, poisons, memory);
         if let Some(map) = self.device.access_map() {
             image.allow(case, &inputs, map);
@@ -299,15 +320,19 @@ impl Trial {
         let checked = self.device.is_checked();
         let runs: &[usize] = if checked { &[0, 2] } else { &[0, 1, 2] };
         let mut last = (0, Poisons::RUNS[0], case.order_seed);
-        let together = self.run_together(case, inputs, &image, &launches)?;
+        // Laws are about values: they are for the fast build.
+        let law = law::choose(&self.manifest, case, inputs).filter(|_| !checked);
+        let posed = law.as_ref().map(|(_, posed)| posed);
+        let beside = self.run_side_by_side(case, inputs, &image, &launches, posed)?;
         for (run, poisons) in runs.iter().map(|&run| (run, Poisons::RUNS[run])) {
             let order_seed = case.order_seed.wrapping_add(run as u64);
             last = (run, poisons, order_seed);
-            let fault = if together {
-                self.at = run * stride(&image);
-                None
-            } else {
-                self.run(case, inputs, &image, &launches, poisons, order_seed)?
+            let fault = match &beside {
+                Some(beside) => {
+                    self.seen = Seen::Beside(run * beside.stride);
+                    None
+                }
+                None => self.run(case, inputs, &image, &launches, poisons, order_seed)?,
             };
             let ended = fault.is_none();
             if checked {
@@ -335,14 +360,12 @@ impl Trial {
                 let (property, detail) = fault_in_words(&fault, &image);
                 return failed(self, property, detail, None);
             }
-            let (before, at) = (std::mem::take(&mut self.before), self.at);
+            let stray = self.stray_write(&image, beside.as_ref().and_then(|b| b.changed[run]))?;
             let after = self.after(&image)?;
-            let stray = image.stray_write(&before[at..at + image.size()], after);
             let bits = exact.then(|| output_bytes(case, &image, &judged, after));
             // The same bits as before compare as they did.
             let again = first.is_some() && first == bits;
             let comparison = (!again).then(|| compare(case, &image, after, &expected, &judged));
-            self.before = before;
             // Where the checker has seen the write, it has said more of it.
             if let Some(Stray { place, .. }) = stray.filter(|_| list.is_empty()) {
                 let detail = format!("the kernel wrote {place}");
@@ -374,11 +397,12 @@ impl Trial {
                 Failure { property, detail, comparison, run, poisons, order_seed, buffers, found };
             return Ok(Outcome::Failed(Box::new(failure)));
         }
-        // Laws are about values: they are for the fast build.
-        if let Some((law, posed)) = law::choose(&self.manifest, case, inputs).filter(|_| !checked) {
+        if let Some((law, posed)) = law {
             passed.law = Some(law);
             passed.runs += posed.runs.len();
-            if let Some(failure) = self.try_law(law, &posed, case, &image, &expected)? {
+            let observed = beside.and_then(|beside| beside.observed);
+            let failure = self.try_law(law, &posed, observed, case, &image, &expected)?;
+            if let Some(failure) = failure {
                 return Ok(Outcome::Failed(Box::new(failure)));
             }
         }
@@ -408,7 +432,7 @@ impl Trial {
                 Failure { property, detail, comparison, run, poisons, order_seed, buffers, found };
             return Ok(Some(Outcome::Failed(Box::new(failure))));
         }
-        let failure = self.try_law(law, &posed, case, &image, &expected)?;
+        let failure = self.try_law(law, &posed, None, case, &image, &expected)?;
         let passed = Passed { ratio: 0.0, runs: 1 + posed.runs.len(), law: Some(law) };
         Ok(Some(failure.map_or(Outcome::Passed(passed), |f| Outcome::Failed(Box::new(f)))))
     }
@@ -434,31 +458,36 @@ impl Trial {
         }
     }
 
-    /// Tries a law on a case that has just been run; how it fails, if it does.
+    /// Tries a law on a case that has just been run; how it fails, if it does. `observed`: what its runs
+    /// came to, where they were made already.
     fn try_law(
         &mut self,
         law: Law,
         posed: &Posed,
+        observed: Option<Vec<Vec<Observed>>>,
         case: &Case,
         image: &Image,
         expected: &Expected,
     ) -> Result<Option<Failure>, TrialError> {
         let judged = self.judged(case);
-        // What the case itself came to, before its memory is used again.
-        let buffers = self.buffers(image, true)?;
+        // What the case itself came to, before its memory is used again, if it will be.
+        let kept = if observed.is_some() { None } else { Some(self.buffers(image, true)?) };
         let after = self.after(image)?;
         let own: Vec<Vec<f64>> = judged.iter().map(|o| values(case, image, after, *o)).collect();
         let poisons = Poisons::RUNS[2];
-        let failed = |detail: String, comparison: Option<Comparison>| {
+        let failed = |trial: &mut Trial, detail: String, comparison: Option<Comparison>| {
             let (property, run, order_seed) = (law.property(), 2, case.order_seed);
-            let (buffers, found) = (buffers.clone(), Vec::new());
-            Some(Failure { property, detail, comparison, run, poisons, order_seed, buffers, found })
+            let buffers = kept.map_or_else(|| trial.buffers(image, true), Ok)?;
+            let found = Vec::new();
+            let failure =
+                Failure { property, detail, comparison, run, poisons, order_seed, buffers, found };
+            Ok(Some(failure))
         };
-        let mut runs = Vec::new();
-        for (other, inputs) in &posed.runs {
+        let mut runs = observed.unwrap_or_default();
+        for (other, inputs) in posed.runs.iter().skip(runs.len()) {
             match self.observe(other, inputs, poisons)? {
                 Ok(observed) => runs.push(observed),
-                Err(fault) => return Ok(failed(format!("{fault} (posed as {other})"), None)),
+                Err(fault) => return failed(self, format!("{fault} (posed as {other})"), None),
             }
         }
         let first = &posed.runs[0].0;
@@ -532,7 +561,7 @@ impl Trial {
                     mae: error,
                     wrong: 1,
                 };
-                return Ok(failed(detail, Some(comparison)));
+                return failed(self, detail, Some(comparison));
             }
         }
         Ok(None)
@@ -553,13 +582,23 @@ impl Trial {
         if let Some(fault) = self.run(case, inputs, &image, &launches, poisons, case.order_seed)? {
             return Ok(Err(fault_in_words(&fault, &image).1));
         }
-        let after = self.after(&image)?;
+        Ok(Ok(self.observed(case, &image, &judged)?))
+    }
+
+    /// What the last run left of its outputs.
+    fn observed(
+        &mut self,
+        case: &Case,
+        image: &Image,
+        judged: &[Pointer],
+    ) -> Result<Vec<Observed>, TrialError> {
+        let after = self.after(image)?;
         let observe = |output: &Pointer| Observed {
             output: *output,
-            values: values(case, &image, after, *output),
-            bytes: output_bytes(case, &image, &[*output], after),
+            values: values(case, image, after, *output),
+            bytes: output_bytes(case, image, &[*output], after),
         };
-        Ok(Ok(judged.iter().map(observe).collect()))
+        Ok(judged.iter().map(observe).collect())
     }
 
     /// Runs the kernel `repeats` times on a case's own data: the shortest time of one run on the
@@ -671,36 +710,79 @@ impl Trial {
         self.execute(launches, order_seed)
     }
 
-    /// The three runs of a case at once, side by side in the arena, where the device gains by it. False
-    /// where it does not, or a fault ended one of them: then they are to be made one after another.
-    fn run_together(
+    /// The three runs of a case and those of its law at once, side by side in the arena, where the
+    /// device gains by it. `None` where it does not, or a fault ended one of them: then they are to be
+    /// made one after another.
+    fn run_side_by_side(
         &mut self,
         case: &Case,
         inputs: &Inputs,
         image: &Image,
         launches: &[Launch],
-    ) -> Result<bool, TrialError> {
-        let stride = stride(image);
-        let bytes = stride * Poisons::RUNS.len();
-        if !self.device.runs_together() || bytes > MOST_TOGETHER {
-            return Ok(false);
+        posed: Option<&Posed>,
+    ) -> Result<Option<Beside>, TrialError> {
+        if self.device.side_by_side().is_none() {
+            return Ok(None);
         }
-        self.before.resize(bytes, 0);
-        for (poisons, part) in Poisons::RUNS.into_iter().zip(self.before.chunks_mut(stride)) {
-            image.write(case, inputs, poisons, &mut part[..image.size()]);
+        // What cannot be planned is told when it comes to it.
+        let plans = posed.map(|posed| posed.runs.iter().map(|(other, _)| self.plan(other)));
+        let plans: Vec<Planned> =
+            plans.and_then(|plans| plans.collect::<Result<_, _>>().ok()).unwrap_or_default();
+        let room = |image: &Image| image.size().next_multiple_of(ARENA_ALIGN);
+        let stride = room(image);
+        let own = Poisons::RUNS.map(|poisons| (case, inputs, image, launches, poisons));
+        let laws =
+            posed.iter().flat_map(|posed| &posed.runs).zip(&plans).map(|(run, plan)| {
+                (&run.0, &run.1, &plan.image, &plan.launches[..], Poisons::RUNS[2])
+            });
+        let all: Vec<_> = own.into_iter().chain(laws).collect();
+        let bytes: usize = all.iter().map(|(_, _, image, ..)| room(image)).sum();
+        if bytes > MOST_BESIDE || all.len() > MOST_SIDE_BY_SIDE {
+            return Ok(None);
         }
-        self.fill_arena(bytes)?;
-        let of_run = |run: usize| {
-            launches.iter().map(move |launch| {
-                let shift = |arg: &Arg| match *arg {
-                    Arg::Address(byte) => Arg::Address(byte + run * stride),
-                    other => other,
-                };
-                Launch { args: launch.args.iter().map(shift).collect(), ..launch.clone() }
-            })
+        let kernel = self.manifest.name.clone();
+        let refused = |source| TrialError::Run { kernel: kernel.clone(), source };
+        let mut rest = self.device.arena(bytes).map_err(&refused)?;
+        let (mut runs, mut at) = (Vec::new(), 0);
+        for &(case, inputs, image, launches, poisons) in &all {
+            let (own, others) = rest.split_at_mut(room(image));
+            image.write(case, inputs, poisons, &mut own[..image.size()]);
+            runs.push(stretch(image, launches, at));
+            (rest, at) = (others, at + own.len());
+        }
+        let Some(device) = self.device.side_by_side() else { return Ok(None) };
+        let changed = match device.run(&runs, self.time_limit) {
+            Ok(changed) => changed,
+            Err(RunError::Fault(_)) => return Ok(None),
+            Err(source) => return Err(refused(source)),
         };
-        let all: Vec<Launch> = (0..Poisons::RUNS.len()).flat_map(of_run).collect();
-        Ok(self.execute(&all, case.order_seed)?.is_none())
+        let mut observed = Vec::new();
+        for (run, (case, _, image, ..)) in runs.iter().zip(&all).skip(Poisons::RUNS.len()) {
+            self.seen = Seen::Beside(run.bytes.start);
+            observed.push(self.observed(case, image, &self.judged(case))?);
+        }
+        let observed = (!plans.is_empty()).then_some(observed);
+        Ok(Some(Beside { changed, stride, observed }))
+    }
+
+    /// The first byte that the run that is looked at changed and might not have. `changed`: what the
+    /// device has seen outside of the outputs, of a run beside others.
+    fn stray_write(
+        &mut self,
+        image: &Image,
+        changed: Option<usize>,
+    ) -> Result<Option<Stray>, TrialError> {
+        let Seen::Beside(at) = self.seen else {
+            let before = std::mem::take(&mut self.before);
+            let stray = image.stray_write(&before, self.after(image)?);
+            self.before = before;
+            return Ok(stray);
+        };
+        let own = at..at + image.size();
+        let outside = changed.map(|byte| image.stray_at(byte - at));
+        let Some(device) = self.device.side_by_side() else { return Ok(outside) };
+        let (before, after) = (&device.given()[own.clone()], &device.left()[own]);
+        Ok(outside.or_else(|| image.stray_in_outputs(before, after)))
     }
 
     /// Writes the memory of a run, and what the kernel may do with it.
@@ -713,19 +795,13 @@ impl Trial {
     ) -> Result<(), TrialError> {
         self.before.resize(image.size(), 0);
         image.write(case, inputs, poisons, &mut self.before);
-        self.fill_arena(image.size())?;
+        let kernel = &self.manifest.name;
+        let refused = |source| TrialError::Run { kernel: kernel.clone(), source };
+        self.device.arena(image.size()).map_err(refused)?.copy_from_slice(&self.before);
+        self.seen = Seen::Alone;
         if let Some(map) = self.device.access_map() {
             image.allow(case, inputs, map);
         }
-        Ok(())
-    }
-
-    /// Fills the arena with what `before` holds.
-    fn fill_arena(&mut self, bytes: usize) -> Result<(), TrialError> {
-        let kernel = &self.manifest.name;
-        let refused = |source| TrialError::Run { kernel: kernel.clone(), source };
-        self.device.arena(bytes).map_err(refused)?.copy_from_slice(&self.before);
-        (self.arena_bytes, self.at) = (bytes, 0);
         Ok(())
     }
 
@@ -735,7 +811,13 @@ impl Trial {
         launches: &[Launch],
         order_seed: u64,
     ) -> Result<Option<Fault>, TrialError> {
-        match self.device.run(launches, order_seed, self.time_limit) {
+        let result = self.device.run(launches, order_seed, self.time_limit);
+        self.fault_of(result)
+    }
+
+    /// The fault that ended a run, if one did.
+    fn fault_of(&self, result: Result<(), RunError>) -> Result<Option<Fault>, TrialError> {
+        match result {
             Ok(()) => Ok(None),
             Err(RunError::Fault(fault)) => Ok(Some(fault)),
             Err(source) => {
@@ -747,9 +829,13 @@ impl Trial {
 
     /// Memory as the last run left it.
     fn after(&mut self, image: &Image) -> Result<&[u8], TrialError> {
+        if let Seen::Beside(at) = self.seen {
+            let left = self.device.side_by_side().map_or(&[][..], |device| device.left());
+            return Ok(&left[at..at + image.size()]);
+        }
         let kernel = &self.manifest.name;
-        match self.device.arena(self.arena_bytes) {
-            Ok(memory) => Ok(&memory[self.at..self.at + image.size()]),
+        match self.device.arena(image.size()) {
+            Ok(memory) => Ok(memory),
             Err(source) => Err(TrialError::Run { kernel: kernel.clone(), source }),
         }
     }
@@ -760,8 +846,13 @@ impl Trial {
             let wanted = image.buffers().iter().filter(|b| roles.contains(&b.role));
             wanted.map(|b| (b.name.clone(), from[b.range.clone()].to_vec())).collect()
         };
-        let before =
-            cut(&self.before[self.at..self.at + image.size()], &[Role::Input, Role::Output]);
+        let inputs = [Role::Input, Role::Output];
+        let before = match (self.seen, self.device.side_by_side()) {
+            (Seen::Beside(at), Some(device)) => {
+                cut(&device.given()[at..at + image.size()], &inputs)
+            }
+            _ => cut(&self.before, &inputs),
+        };
         let manifest = Arc::clone(&self.manifest);
         let mut after: BTreeMap<String, Vec<u8>> =
             if ended { cut(self.after(image)?, &[Role::Output]) } else { BTreeMap::new() };
@@ -809,12 +900,29 @@ impl FoundOnce {
     }
 }
 
-/// Bytes of images that are run together: of larger ones each run is long enough alone.
-const MOST_TOGETHER: usize = 64 << 20;
+/// Bytes of images that are run side by side: of larger ones each run is long enough alone.
+const MOST_BESIDE: usize = 64 << 20;
 
-/// Bytes from one image to the next where several lie in the arena.
-fn stride(image: &Image) -> usize {
-    image.size().next_multiple_of(ARENA_ALIGN)
+/// A run on the stretch of the arena that begins at a byte.
+fn stretch(image: &Image, launches: &[Launch], at: usize) -> Stretch {
+    let shift = |arg: &Arg| match *arg {
+        Arg::Address(byte) => Arg::Address(byte + at),
+        other => other,
+    };
+    let shifted = |launch: &Launch| Launch {
+        args: launch.args.iter().map(shift).collect(),
+        ..launch.clone()
+    };
+    let of_role = |role: Role| {
+        let buffers = image.buffers().iter().filter(move |buffer| buffer.role == role);
+        buffers.map(|buffer| buffer.range.start + at..buffer.range.end + at).collect()
+    };
+    Stretch {
+        bytes: at..at + image.size().next_multiple_of(ARENA_ALIGN),
+        launches: launches.iter().map(shifted).collect(),
+        outputs: of_role(Role::Output),
+        scratch: of_role(Role::Scratch),
+    }
 }
 
 /// MiB that a case may take without asking the system what is free, as almost all do.

@@ -567,7 +567,7 @@ mod tests {
     fn a_case_whose_check_sees_nothing_is_vacuous() {
         let case: Case = "hq=1,hkv=1,d=16,n=40,dt=bf16".parse().unwrap();
         let mut inputs = generate(&case, &[]).unwrap();
-        let q = inputs.0.get_mut(&Pointer::Q).unwrap();
+        let q = std::sync::Arc::make_mut(inputs.0.get_mut(&Pointer::Q).unwrap());
         q.data.values.iter_mut().for_each(|q| *q *= 1e-6);
         let e = Expected::new(&case, &inputs, &Arithmetic::single(DType::BF16));
         assert_eq!(e.vacuous(), Some("the mean of V"));
@@ -641,7 +641,7 @@ mod tests {
         let mut other = inputs.clone();
         let lses = inputs.of(Pointer::PartialLse).data.values.clone();
         assert!(lses.contains(&f32::NEG_INFINITY));
-        let parts = other.0.get_mut(&Pointer::PartialOut).unwrap();
+        let parts = std::sync::Arc::make_mut(other.0.get_mut(&Pointer::PartialOut).unwrap());
         for (row, lse) in parts.data.values.chunks_exact_mut(4).zip(&lses) {
             if *lse == f32::NEG_INFINITY {
                 row.fill(f32::NAN);

@@ -85,6 +85,9 @@ fn kernel(result: &KernelResult<'_>) -> Value {
     k.insert("vacuous".into(), json!(report.vacuous));
     k.insert("runs".into(), json!(report.runs));
     k.insert("seconds".into(), json!(report.seconds));
+    if let Some(busy) = report.busy {
+        k.insert("busy_seconds".into(), json!(busy.as_secs_f64()));
+    }
     put_number(&mut k, "worst_ratio", report.worst_ratio);
     k.insert("median_ratio".into(), json!(report.median_ratio));
     k.insert("p999_ratio".into(), json!(report.p999_ratio));

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::RunError;
+use super::super::memory::{SharedFile, keep_over_exec};
 use super::super::wire;
 use super::protocol::{Hello, Reply, Request, WORKER_ARGUMENT};
-use super::super::memory::{SharedFile, keep_over_exec};
 
 /// How long a new worker may take to say that it is ready, and to load a module.
 const READY: Duration = Duration::from_secs(20);

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use super::super::{CompileError, MAX_SHARED_BYTES, Module, Source};
-use super::Variant;
 use super::super::cache::{self, Slot};
 use super::super::diagnostics::{self, Files};
 use super::super::includes;
+use super::super::{CompileError, MAX_SHARED_BYTES, Module, Source};
+use super::Variant;
 use super::description::Description;
 use super::toolchain::Toolchain;
 use super::{elf, redzone, shim};

@@ -5,8 +5,8 @@ use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolFlags};
 
 use super::super::ParamKind;
-use super::description::{SharedArray, SharedKind};
 use super::compile::{DYNAMIC_CAPACITY, DYNAMIC_SYMBOL};
+use super::description::{SharedArray, SharedKind};
 
 /// Names of the undefined thread-local symbols: what the source declares
 /// `extern __shared__`, and the wrapper's own name for that block.

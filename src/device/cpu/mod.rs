@@ -44,8 +44,8 @@ use std::time::Duration;
 pub use protocol::WORKER_ARGUMENT;
 pub use worker::worker_main;
 
-use super::finding::{Class, Finding, RaceModel};
 use super::check;
+use super::finding::{Class, Finding, RaceModel};
 use super::memory::{self, Mapping, SharedFile};
 use super::wire::Word;
 use super::{CompileError, Device, Fault, Launch, Module, Place, RunError, Source};
@@ -269,8 +269,11 @@ impl CpuDevice {
         let arena_bytes = self.arena_bytes;
         // Refuse before a process is started or a module loaded.
         let checked_args = |launch| check::args(launch, &LIMITS, arena_bytes);
-        let args: Vec<Vec<Word>> =
-            launches.iter().map(checked_args).collect::<Result<_, _>>().map_err(RunError::Refused)?;
+        let args: Vec<Vec<Word>> = launches
+            .iter()
+            .map(checked_args)
+            .collect::<Result<_, _>>()
+            .map_err(RunError::Refused)?;
         self.findings.clear();
         let checked = self.config.variant == Variant::Checked;
         let checks = checked.then(|| Checks::new(&self.config.classes, self.config.race_model));

@@ -6,8 +6,8 @@ use std::ptr;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use super::super::cache::Slot;
-use super::description::{Description, SharedArray};
 use super::compile::{CANARY, DYNAMIC_CAPACITY};
+use super::description::{Description, SharedArray};
 use super::sanitize::{CHECKS, Callbacks, Plain};
 use super::sched::{CALLS, Calls};
 

@@ -12,12 +12,12 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
+use super::control::Control;
 use super::fiber::{self, Exit, Fiber, Stacks};
 use super::module::{Attached, Entry};
 use super::order::Rng;
 use super::protocol::WireFault;
 use super::sanitize;
-use super::control::Control;
 use super::wave::{MAX_LANES, Wave, is_exchange, lanes};
 
 /// The most threads a block can have, as on every GPU.

@@ -6,9 +6,9 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
-use super::sanitize;
 use super::super::memory::{GUARD, page_size};
 use super::control::Control;
+use super::sanitize;
 
 /// Exit status of a worker whose kernel crashed.
 pub(super) const CRASHED: i32 = 99;

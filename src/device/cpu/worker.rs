@@ -7,14 +7,14 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::super::memory::{Mapping, SharedFile};
+use super::super::wire::{self, Word};
+use super::control::Control;
 use super::module::Loaded;
 use super::order::{Rng, Visit};
 use super::protocol::{Hello, Reply, Request, Run, WireFault, WireLaunch};
 use super::sanitize::{self, Sanitizer};
 use super::sched::{Block, Engine};
-use super::super::memory::{Mapping, SharedFile};
-use super::super::wire::{self, Word};
-use super::control::Control;
 use super::signals;
 
 /// A checked run is ended by its own timer, which counts the time that the processor gave it, and tells

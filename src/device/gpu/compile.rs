@@ -35,6 +35,7 @@ const CUDA: &Headers = &headers![
     "hip/hip_bf16.h" from "cuda/hip/hip_bf16.h",
     "hip/hip_bfloat16.h" from "cuda/hip/hip_bfloat16.h",
     "attnbench/params.h" from "common/attnbench/params.h",
+    "attnbench/changed.hip" from "common/attnbench/changed.hip",
     "assert.h" from "cuda/assert.h",
     "float.h" from "cuda/float.h",
     "limits.h" from "cuda/limits.h",
@@ -49,7 +50,11 @@ const HIP: &Headers = &headers![
     "hip/hip_bf16.h" from "hiprtc/hip/hip_bf16.h",
     "hip/hip_bfloat16.h" from "hiprtc/hip/hip_bfloat16.h",
     "attnbench/params.h" from "common/attnbench/params.h",
+    "attnbench/changed.hip" from "common/attnbench/changed.hip",
 ];
+
+/// The kernel that looks for what a run changed.
+const CHANGED: &str = "attnbench_changed";
 
 /// What is kept of a binary beside its code.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -100,16 +105,38 @@ impl Compiler {
         }
     }
 
+    /// The kernel that looks for what a run changed and may not have.
+    pub(super) fn changed(&self, arch: &str, wave: u32) -> Result<Module, CompileError> {
+        let folder = headers::materialise(
+            self.headers(),
+            &headers::hash(self.headers()),
+            &self.config.cache_dir,
+        )?;
+        let source = Source {
+            file: folder.join("attnbench/changed.hip"),
+            include_dirs: Vec::new(),
+            defines: Vec::new(),
+            entries: vec![CHANGED.to_owned()],
+            wave,
+        };
+        self.compile(&source, arch)
+    }
+
+    /// The headers that stand in for the vendor's.
+    fn headers(&self) -> &'static Headers {
+        match self.api {
+            Api::Cuda => CUDA,
+            Api::Hip => HIP,
+        }
+    }
+
     /// Compiles a source for a target (`sm_90`, `gfx942`), or finds it compiled.
     ///
     /// # Errors
     /// [`CompileError`].
     pub fn compile(&self, source: &Source, arch: &str) -> Result<Module, CompileError> {
         let path = absolute(&source.file)?;
-        let own = match self.api {
-            Api::Cuda => CUDA,
-            Api::Hip => HIP,
-        };
+        let own = self.headers();
         let own_hash = headers::hash(own);
         let folder = headers::materialise(own, &own_hash, &self.config.cache_dir)?;
         let folder = absolute(&folder)?;

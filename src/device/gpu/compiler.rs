@@ -136,9 +136,11 @@ library::calls! {
 fn nvrtc() -> Result<Nvrtc, String> {
     // SAFETY: loads NVIDIA's compiler, whose start-up code is trusted as the system's own.
     if !unsafe { nv::is_culib_present() } {
-        return Err("there is no libnvrtc.so: install the CUDA toolkit (or its package nvrtc), or \
+        return Err(
+            "there is no libnvrtc.so: install the CUDA toolkit (or its package nvrtc), or \
                     name the file in ATTNBENCH_NVRTC"
-            .to_owned());
+                .to_owned(),
+        );
     }
     // SAFETY: it is there.
     let library = unsafe { nv::culib() };
@@ -215,8 +217,7 @@ fn hiprtc_version() -> Result<Made, String> {
     call!(hip::hiprtcVersion, "hiprtcVersion", &raw mut major, &raw mut minor)?;
     // The compiler's own number has stood still; the runtime's tells the release.
     let mut runtime = 0;
-    call!(hip::hipRuntimeGetVersion, "hipRuntimeGetVersion", &raw mut runtime)
-        .unwrap_or_default();
+    call!(hip::hipRuntimeGetVersion, "hipRuntimeGetVersion", &raw mut runtime).unwrap_or_default();
     let (first, second) = (runtime / 10_000_000, runtime / 100_000 % 100);
     Ok(Made::Version(match runtime {
         0 => format!("hiprtc {major}.{minor}"),

@@ -61,6 +61,7 @@ library::calls! {
         cuMemHostUnregister(start: *mut c_void);
         cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, bytes: usize, stream: sys::CUstream);
         cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, bytes: usize, stream: sys::CUstream);
+        cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: sys::CUstream);
         cuModuleLoadData(module: *mut sys::CUmodule, image: *const c_void);
         cuModuleGetFunction(function: *mut sys::CUfunction, module: sys::CUmodule, name: *const c_char);
         cuFuncGetAttribute(value: *mut c_int, attribute: c_uint, function: sys::CUfunction);
@@ -226,7 +227,9 @@ impl Cuda {
         call!(self.calls, cuMemCreate(&raw mut handle, bytes, &raw const property, 0))?;
         let mapped = call!(self.calls, cuMemMap(at, bytes, 0, handle, 0))
             .and_then(|()| call!(self.calls, cuMemSetAccess(at, bytes, &raw const access, 1)))
-            .and_then(|()| call!(self.calls, cuMemsetD8_v2(at, FILLER, bytes)));
+            .and_then(|()| call!(self.calls, cuMemsetD8_v2(at, FILLER, bytes)))
+            // The lanes' streams do not wait for the one in which that is done.
+            .and_then(|()| call!(self.calls, cuStreamSynchronize(ptr::null_mut())));
         if let Err(error) = mapped {
             let _ = call!(self.calls, cuMemUnmap(at, bytes));
             let _ = call!(self.calls, cuMemRelease(handle));
@@ -312,6 +315,11 @@ impl Driver for Cuda {
     unsafe fn download(&self, stream: Handle, to: *mut u8, from: Handle, n: usize) -> Result<()> {
         let stream = stream.0 as sys::CUstream;
         call!(self.calls, cuMemcpyDtoHAsync_v2(to.cast(), from.0 as u64, n, stream))
+    }
+
+    unsafe fn copy(&self, stream: Handle, to: Handle, from: Handle, n: usize) -> Result<()> {
+        let (to, from, stream) = (to.0 as u64, from.0 as u64, stream.0 as sys::CUstream);
+        call!(self.calls, cuMemcpyDtoDAsync_v2(to, from, n, stream))
     }
 
     fn load(&self, image: &[u8]) -> Result<Handle> {

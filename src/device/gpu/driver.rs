@@ -94,6 +94,10 @@ pub(super) trait Driver: Send + Sync {
     /// As [`Driver::upload`]; and nobody else uses the host's memory until then.
     unsafe fn download(&self, stream: Handle, to: *mut u8, from: Handle, n: usize) -> Result<()>;
 
+    /// # Safety
+    /// Both stretches are the device's own.
+    unsafe fn copy(&self, stream: Handle, to: Handle, from: Handle, n: usize) -> Result<()>;
+
     fn load(&self, image: &[u8]) -> Result<Handle>;
     fn function(&self, module: Handle, name: &CStr) -> Result<Function>;
     /// Lets a function have so much dynamic shared memory.

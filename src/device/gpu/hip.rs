@@ -115,9 +115,11 @@ fn error(call: &'static str, code: u32) -> Error {
 /// Whether the libraries are here and have all that is called; else why not.
 pub(super) fn available() -> std::result::Result<(), String> {
     if !sys::is_available() {
-        return Err("there is no libamdhip64.so or no libhiprtc.so: install ROCm 5 or newer, or set \
+        return Err(
+            "there is no libamdhip64.so or no libhiprtc.so: install ROCm 5 or newer, or set \
                     ROCM_PATH to where it is"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let folder = std::env::var_os("HIP_PATH").map(std::path::PathBuf::from);
     let open = |name: &str| {
@@ -148,7 +150,8 @@ fn target(device: c_int) -> Option<String> {
     let path = folder.map(|folder| folder.join("libamdhip64.so")).filter(|path| path.exists());
     // SAFETY: the same library that the bindings have loaded.
     let library =
-        unsafe { libloading::Library::new(path.unwrap_or_else(|| "libamdhip64.so".into())) }.ok()?;
+        unsafe { libloading::Library::new(path.unwrap_or_else(|| "libamdhip64.so".into())) }
+            .ok()?;
     let mut properties = vec![0u8; PROPERTIES];
     for name in ["hipGetDevicePropertiesR0600", "hipGetDeviceProperties"] {
         // SAFETY: in every version it takes where to write and a device, and writes far less.
@@ -275,7 +278,10 @@ impl Driver for Hip {
         let whole_bytes = bytes.next_multiple_of(super::super::ARENA_ALIGN) + 2 * MARGIN;
         let mut whole = ptr::null_mut();
         call!(hipMalloc(&raw mut whole, whole_bytes))?;
-        if let Err(error) = call!(hipMemset(whole, FILLER, whole_bytes)) {
+        // The lanes' streams do not wait for the one in which that is done.
+        let filled = call!(hipMemset(whole, FILLER, whole_bytes))
+            .and_then(|()| call!(hipStreamSynchronize(ptr::null_mut())));
+        if let Err(error) = filled {
             let _ = call!(hipFree(whole));
             return Err(error);
         }
@@ -306,6 +312,12 @@ impl Driver for Hip {
         let (from, stream) = (from.0 as *const c_void, stream.0 as sys::hipStream_t);
         let down = sys::hipMemcpyKind_hipMemcpyDeviceToHost;
         call!(hipMemcpyAsync(to.cast(), from, n, down, stream))
+    }
+
+    unsafe fn copy(&self, stream: Handle, to: Handle, from: Handle, n: usize) -> Result<()> {
+        let (to, from) = (to.0 as *mut c_void, from.0 as *const c_void);
+        let within = sys::hipMemcpyKind_hipMemcpyDeviceToDevice;
+        call!(hipMemcpyAsync(to, from, n, within, stream.0 as sys::hipStream_t))
     }
 
     fn load(&self, image: &[u8]) -> Result<Handle> {
@@ -349,9 +361,7 @@ impl Driver for Hip {
         let ([gx, gy, gz], [bx, by, bz]) = (shape.grid, shape.block);
         let (function, stream) = (function.0 as sys::hipFunction_t, stream.0 as sys::hipStream_t);
         let (shared, args, none) = (shape.shared_bytes, args.as_mut_ptr(), ptr::null_mut());
-        call!(hipModuleLaunchKernel(
-            function, gx, gy, gz, bx, by, bz, shared, stream, args, none
-        ))
+        call!(hipModuleLaunchKernel(function, gx, gy, gz, bx, by, bz, shared, stream, args, none))
     }
 
     fn event(&self) -> Result<Handle> {

@@ -44,7 +44,8 @@ pub(super) use calls;
 
 /// What a library is called: the plain names that bindings look for, first.
 const NVRTC: [&str; 4] = ["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2"];
-const HIP: [&str; 4] = ["libamdhip64.so", "libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5"];
+const HIP: [&str; 4] =
+    ["libamdhip64.so", "libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5"];
 const HIPRTC: [&str; 4] = ["libhiprtc.so", "libhiprtc.so.7", "libhiprtc.so.6", "libhiprtc.so.5"];
 
 /// The libraries of an API that were found.
@@ -82,7 +83,8 @@ impl Libraries {
         let mut words = Vec::new();
         for (_, path) in &self.links {
             let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            let (bytes, age) = fs::metadata(&path).map_or((0, None), |m| (m.len(), m.modified().ok()));
+            let (bytes, age) =
+                fs::metadata(&path).map_or((0, None), |m| (m.len(), m.modified().ok()));
             words.push(format!("{} {bytes} {age:?}", path.display()));
         }
         words.join("; ")
@@ -151,7 +153,9 @@ fn folders(api: Api, variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf
             // As Python packages install it.
             let pythons = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(|name| set(name));
             for home in pythons {
-                for python in newest(&home.join("lib").to_string_lossy(), "python3", "site-packages") {
+                for python in
+                    newest(&home.join("lib").to_string_lossy(), "python3", "site-packages")
+                {
                     folders.extend(
                         ["nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib"].map(|f| python.join(f)),
                     );
@@ -169,7 +173,12 @@ fn folders(api: Api, variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf
         }
     }
     let triple = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
-    folders.extend([triple.into(), "/usr/lib64".into(), "/usr/lib".into(), "/usr/local/lib".into()]);
+    folders.extend([
+        triple.into(),
+        "/usr/lib64".into(),
+        "/usr/lib".into(),
+        "/usr/local/lib".into(),
+    ]);
     folders
 }
 

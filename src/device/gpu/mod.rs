@@ -27,6 +27,7 @@ mod worker;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
@@ -41,12 +42,21 @@ pub use protocol::{COMPILER_ARGUMENT, Info, WORKER_ARGUMENT};
 pub use worker::worker_main;
 
 use super::memory::{self, Mapping, SharedFile};
-use super::{CompileError, Device, Fault, Launch, Module, RunError, Source, check};
-use protocol::{Binary, Limits, Reply, Request, WireFault, WireLaunch};
+use super::{
+    CompileError, Device, Fault, Launch, MOST_SIDE_BY_SIDE, Module, RunError, SideBySide, Source,
+    Stretch, check,
+};
+use protocol::{Back, BackOfRun, Binary, Layout, Limits, Reply, Request, WireFault, WireLaunch};
 use server::{Outcome, Server};
 
 /// How long anything but a run may take.
 const READY: Duration = Duration::from_secs(60);
+
+/// Bytes of the least arena.
+const LEAST_ARENA: usize = 16 << 20;
+
+/// Queues of a worker for many: as many as there are.
+const QUEUES: u32 = 32;
 
 /// Runs that are made one at a time after a fault.
 const CAUTION: u32 = 16;
@@ -120,7 +130,9 @@ struct Family {
     traffic: RwLock<()>,
     /// Runs still to be made one at a time.
     caution: AtomicU32,
+    /// Lanes made so far, and those that no device uses: their arenas are dear to make.
     lanes: AtomicUsize,
+    idle: Mutex<Vec<Lane>>,
 }
 
 impl Family {
@@ -131,7 +143,8 @@ impl Family {
             return Ok(Arc::clone(server));
         }
         let libraries = self.compiler.libraries();
-        let new = Server::start(&self.config, libraries, self.api, self.ordinal);
+        let queues = if self.caution.load(Relaxed) > 0 { 1 } else { QUEUES };
+        let new = Server::start(&self.config, libraries, self.api, self.ordinal, queues);
         let new = Arc::new(new.map_err(RunError::Device)?);
         *server = Some(Arc::clone(&new));
         Ok(new)
@@ -141,23 +154,35 @@ impl Family {
 /// A GPU as a device.
 pub struct GpuDevice {
     family: Arc<Family>,
-    lane: usize,
-    shared: Option<Shared>,
+    lane: Lane,
     /// Bytes of the arena that the caller asked for last.
     arena_bytes: usize,
-    link: Option<Link>,
     /// Microseconds of GPU time of all runs.
     busy: f64,
+    /// What runs side by side left.
+    left: Vec<u8>,
+    /// The kernel that looks for what a run changed, where it compiles.
+    changed: Option<Option<Module>>,
+}
+
+/// What a device has of the GPU, and what outlives it.
+#[derive(Default)]
+struct Lane {
+    shared: Option<Shared>,
+    link: Option<Link>,
 }
 
 struct Shared {
-    arena: Mapping,
+    mapping: Mapping,
+    layout: Layout,
     file: SharedFile,
 }
 
 /// A lane of a running worker.
 struct Link {
     server: Arc<Server>,
+    /// Its number there.
+    lane: usize,
     replies: Receiver<Reply>,
     /// Bytes of the arena that the worker has mapped.
     mapped: usize,
@@ -175,7 +200,7 @@ impl GpuDevice {
     /// In words: which library, device or right is missing, and how to mend it.
     pub fn open(config: GpuConfig, api: Api, ordinal: u32) -> Result<GpuDevice, String> {
         let compiler = Compiler::new(api, config.clone());
-        let server = Server::start(&config, compiler.libraries(), api, ordinal)?;
+        let server = Server::start(&config, compiler.libraries(), api, ordinal, QUEUES)?;
         let info = server.info().clone();
         let waves = [info.wave];
         let family = Family {
@@ -189,6 +214,7 @@ impl GpuDevice {
             traffic: RwLock::new(()),
             caution: AtomicU32::new(0),
             lanes: AtomicUsize::new(0),
+            idle: Mutex::default(),
         };
         Ok(GpuDevice::with(Arc::new(family)))
     }
@@ -204,8 +230,8 @@ impl GpuDevice {
     }
 
     fn with(family: Arc<Family>) -> GpuDevice {
-        let lane = family.lanes.fetch_add(1, Relaxed);
-        GpuDevice { family, lane, shared: None, arena_bytes: 0, link: None, busy: 0.0 }
+        let lane = lock(&family.idle).pop().unwrap_or_default();
+        GpuDevice { family, lane, arena_bytes: 0, busy: 0.0, left: Vec::new(), changed: None }
     }
 
     /// Whether the compiler is there, and which: for a list of devices.
@@ -214,6 +240,14 @@ impl GpuDevice {
     /// [`CompileError::NoCompiler`].
     pub fn compiler(&self) -> Result<&str, CompileError> {
         self.family.compiler.version()
+    }
+
+    /// All of the host's side: the arena, what came back, the tables.
+    fn whole(&self) -> Option<&[u8]> {
+        let shared = self.lane.shared.as_ref()?;
+        // SAFETY: the mapping has as many bytes and lives as long as the borrow of `self`; the worker
+        // touches it only during a run, which needs `self` mutably.
+        Some(unsafe { std::slice::from_raw_parts(shared.mapping.start(), shared.layout.whole()) })
     }
 
     fn limits(&self) -> check::Limits {
@@ -228,37 +262,40 @@ impl GpuDevice {
     }
 
     /// The lane, on a running worker, with the arena mapped and the modules loaded.
-    fn ready(&mut self, launches: &[Launch]) -> Result<&Link, Attempt> {
+    fn ready(&mut self, launches: &[&Launch]) -> Result<&Link, Attempt> {
         let server = self.family.server()?;
         let stale = |link: &Link| !Arc::ptr_eq(&link.server, &server);
-        if self.link.as_ref().is_none_or(stale) {
-            let replies = server.open(self.lane);
-            self.link = Some(Link { server, replies, mapped: 0, loaded: HashSet::new() });
+        if self.lane.link.as_ref().is_none_or(stale) {
+            let lane = self.family.lanes.fetch_add(1, Relaxed);
+            let replies = server.open(lane);
+            let loaded = HashSet::new();
+            self.lane.link = Some(Link { server, lane, replies, mapped: 0, loaded });
         }
-        if self.shared.is_none() {
+        if self.lane.shared.is_none() {
             self.arena(0)?;
         }
-        let (lane, limits) = (self.lane, self.limits());
-        let (Some(link), Some(shared)) = (self.link.as_mut(), self.shared.as_ref()) else {
+        let limits = self.limits();
+        let (Some(link), Some(shared)) = (self.lane.link.as_mut(), self.lane.shared.as_ref())
+        else {
             return Err(RunError::Device("the arena is gone".to_owned()).into());
         };
-        let bytes = shared.arena.bytes();
+        let bytes = shared.layout.bytes;
         if link.mapped != bytes {
             let (process, fd) = (std::process::id(), shared.file.raw());
-            match link.ask(lane, Request::Arena { process, fd, bytes }, READY)? {
-                Reply::Arena(_) => link.mapped = bytes,
+            match link.ask(Request::Arena { process, fd, bytes }, READY)? {
+                Reply::Done => link.mapped = bytes,
                 other => return Err(unexpected("mapping the arena", other)),
             }
         }
-        for launch in launches {
-            let module = &launch.module;
+        let looks = self.changed.iter().flatten();
+        for module in launches.iter().map(|launch| &launch.module).chain(looks) {
             if link.loaded.contains(&module.hash) {
                 continue;
             }
             let kernels = module.kernels.to_vec();
             let binary =
                 Binary { hash: module.hash.to_string(), file: module.file.to_path_buf(), kernels };
-            match link.ask(lane, Request::Load(binary), READY)? {
+            match link.ask(Request::Load(binary), READY)? {
                 Reply::Loaded(asked) => {
                     fits(launches, module, &asked, &limits)?;
                     link.loaded.insert(Arc::clone(&module.hash));
@@ -269,18 +306,67 @@ impl GpuDevice {
         Ok(link)
     }
 
-    /// One attempt at a run. `alone`: no other run is under way.
+    /// Makes launches on the arena; after a fault once more with no others under way.
+    fn run_all(
+        &mut self,
+        launches: &[&Launch],
+        back: Option<&Back>,
+        time_limit: Duration,
+    ) -> Result<(), RunError> {
+        let limits = self.limits();
+        let wire = launches.iter().map(|launch| {
+            let args = check::args(launch, &limits, self.arena_bytes)?;
+            let Launch { entry, grid, block, shared_bytes, .. } = **launch;
+            let binary = launch.module.hash.to_string();
+            Ok::<_, String>(WireLaunch { binary, entry, grid, block, shared_bytes, args })
+        });
+        let wire: Vec<WireLaunch> = wire.collect::<Result<_, _>>().map_err(RunError::Refused)?;
+        let request = |step| Request::Run {
+            bytes: self.arena_bytes,
+            launches: wire.clone(),
+            back: back.cloned(),
+            step,
+        };
+        let (together, alone) = (request(false), request(true));
+        let family = Arc::clone(&self.family);
+        if family.caution.load(Relaxed) == 0 {
+            let shared = family.traffic.read().unwrap_or_else(PoisonError::into_inner);
+            let attempt = self.attempt(launches, together, time_limit);
+            drop(shared);
+            match attempt {
+                Ok(()) => return Ok(()),
+                Err(Attempt::Failed(error)) => return Err(error),
+                // It may have been another's fault.
+                Err(Attempt::Ended(_)) => {}
+            }
+        }
+        let _alone = family.traffic.write().unwrap_or_else(PoisonError::into_inner);
+        match self.attempt(launches, alone, time_limit) {
+            Ok(()) => {
+                let less = |caution: u32| caution.checked_sub(1);
+                if family.caution.fetch_update(Relaxed, Relaxed, less) == Ok(1) {
+                    // From now on they are together again, on a worker for many.
+                    *lock(&family.server) = None;
+                }
+                Ok(())
+            }
+            Err(Attempt::Failed(error)) => Err(error),
+            Err(Attempt::Ended(fault)) => {
+                family.caution.store(CAUTION, Relaxed);
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// One attempt at a request.
     fn attempt(
         &mut self,
-        launches: &[Launch],
-        wire: &[WireLaunch],
+        launches: &[&Launch],
+        request: Request,
         limit: Duration,
-        alone: bool,
     ) -> Result<(), Attempt> {
-        let (lane, bytes) = (self.lane, self.arena_bytes);
         let link = self.ready(launches)?;
-        let request = Request::Run { bytes, launches: wire.to_vec(), step: alone };
-        let reply = match link.server.ask(lane, &link.replies, request, limit) {
+        let reply = match link.server.ask(link.lane, &link.replies, request, limit) {
             Outcome::Reply(reply) => reply,
             Outcome::TimedOut => {
                 link.server.end()?;
@@ -299,9 +385,11 @@ impl GpuDevice {
             Reply::Fault(fault) => {
                 link.server.end()?;
                 Err(Attempt::Ended(match fault {
-                    WireFault::Crash(what) => {
-                        Fault::Crash { what: named(&what, launches), arena_offset: None, place: None }
-                    }
+                    WireFault::Crash(what) => Fault::Crash {
+                        what: named(&what, launches),
+                        arena_offset: None,
+                        place: None,
+                    },
                     WireFault::Trap(what) => {
                         Fault::Trap { what: named(&what, launches), place: None }
                     }
@@ -314,8 +402,8 @@ impl GpuDevice {
 }
 
 impl Link {
-    fn ask(&self, lane: usize, request: Request, limit: Duration) -> Result<Reply, Attempt> {
-        match self.server.ask(lane, &self.replies, request, limit) {
+    fn ask(&self, request: Request, limit: Duration) -> Result<Reply, Attempt> {
+        match self.server.ask(self.lane, &self.replies, request, limit) {
             Outcome::Reply(reply) => Ok(reply),
             Outcome::TimedOut => {
                 self.server.end()?;
@@ -357,7 +445,7 @@ fn unexpected(what: &str, reply: Reply) -> Attempt {
 }
 
 /// A worker's words with the kernel's name in place of the launch's number.
-fn named(what: &str, launches: &[Launch]) -> String {
+fn named(what: &str, launches: &[&Launch]) -> String {
     let mut text = what.to_owned();
     for (index, launch) in launches.iter().enumerate().rev() {
         text = text.replace(&format!("launch {index}"), check::name(launch));
@@ -367,7 +455,7 @@ fn named(what: &str, launches: &[Launch]) -> String {
 
 /// Whether launches of a module ask for no more than its kernels and the GPU allow.
 fn fits(
-    launches: &[Launch],
+    launches: &[&Launch],
     module: &Module,
     asked: &[Limits],
     limits: &check::Limits,
@@ -413,28 +501,44 @@ impl Device for GpuDevice {
         let refuse = |e: std::io::Error| {
             RunError::Device(format!("memory: {bytes} bytes for the arena: {e}"))
         };
-        let have = self.shared.as_ref().map_or(0, |shared| shared.arena.bytes());
-        if self.shared.is_none() || bytes > have {
-            let file = match self.shared.take() {
+        let have = self.lane.shared.as_ref().map_or(0, |shared| shared.layout.bytes);
+        if self.lane.shared.is_none() || bytes > have {
+            // Growing is dear: the memory is kept in place for the GPU, which all lanes wait for.
+            let grown = bytes.max(2 * have).max(LEAST_ARENA).next_multiple_of(memory::page_size());
+            let layout = Layout { bytes: grown };
+            if let Some(free) = memory::available_memory()
+                && layout.whole() > free
+            {
+                let why = format!("the arena needs {} bytes and {free} are free", layout.whole());
+                return Err(RunError::Device(format!("memory: {why}")));
+            }
+            let file = match self.lane.shared.take() {
                 Some(old) => old.file,
                 None => SharedFile::new().map_err(refuse)?,
             };
-            let grown = bytes.max(have + have / 2).next_multiple_of(memory::page_size());
-            file.grow(grown).map_err(refuse)?;
-            let arena = file.map_arena(grown).map_err(refuse)?;
-            self.shared = Some(Shared { arena, file });
+            file.grow(layout.whole()).map_err(refuse)?;
+            let mapping = file.map_arena(layout.whole()).map_err(refuse)?;
+            self.lane.shared = Some(Shared { mapping, layout, file });
         }
         self.arena_bytes = bytes;
-        let Some(shared) = self.shared.as_mut() else {
+        let Some(shared) = self.lane.shared.as_mut() else {
             return Err(RunError::Device("memory: the arena is gone".to_owned()));
         };
-        // SAFETY: the mapping has at least `bytes` bytes and lives as long as the borrow of `self`; the
-        // worker touches it only during `run`, which needs `self` again.
-        Ok(unsafe { std::slice::from_raw_parts_mut(shared.arena.start(), bytes) })
+        // SAFETY: the layout has at least `bytes` bytes there, and the mapping lives as long as the borrow
+        // of `self`; the worker touches it only during a run, which needs `self` again.
+        let start = unsafe { shared.mapping.start().add(shared.layout.arena()) };
+        // SAFETY: as above.
+        Ok(unsafe { std::slice::from_raw_parts_mut(start, bytes) })
     }
 
-    fn runs_together(&self) -> bool {
-        true
+    fn side_by_side(&mut self) -> Option<&mut dyn SideBySide> {
+        if self.changed.is_none() {
+            let info = &self.family.info;
+            // Without it each run is made alone, and all of it comes back.
+            self.changed = Some(self.family.compiler.changed(&info.arch, info.wave).ok());
+        }
+        self.changed.as_ref()?.as_ref()?;
+        Some(self)
     }
 
     fn busy(&self) -> Option<Duration> {
@@ -447,47 +551,70 @@ impl Device for GpuDevice {
         _order_seed: u64,
         time_limit: Duration,
     ) -> Result<(), RunError> {
-        let limits = self.limits();
-        let mut wire = Vec::with_capacity(launches.len());
-        for launch in launches {
-            let args =
-                check::args(launch, &limits, self.arena_bytes).map_err(RunError::Refused)?;
-            let Launch { entry, grid, block, shared_bytes, .. } = *launch;
-            let binary = launch.module.hash.to_string();
-            wire.push(WireLaunch { binary, entry, grid, block, shared_bytes, args });
+        let launches: Vec<&Launch> = launches.iter().collect();
+        self.run_all(&launches, None, time_limit)
+    }
+}
+
+impl SideBySide for GpuDevice {
+    fn run(
+        &mut self,
+        runs: &[Stretch],
+        time_limit: Duration,
+    ) -> Result<Vec<Option<usize>>, RunError> {
+        let changed = self.changed.clone().flatten();
+        let Some(changed) = changed.filter(|_| runs.len() <= MOST_SIDE_BY_SIDE) else {
+            return Err(RunError::Device("so many runs are not made side by side".to_owned()));
+        };
+        let pairs = |ranges: &[Range<usize>]| ranges.iter().map(|r| (r.start, r.end)).collect();
+        let of_run = |run: &Stretch| BackOfRun {
+            bytes: (run.bytes.start, run.bytes.end),
+            outputs: pairs(&run.outputs),
+            scratch: pairs(&run.scratch),
+        };
+        let back =
+            Back { changed: changed.hash.to_string(), runs: runs.iter().map(of_run).collect() };
+        let launches: Vec<&Launch> = runs.iter().flat_map(|run| &run.launches).collect();
+        self.run_all(&launches, Some(&back), time_limit)?;
+
+        let mut left = std::mem::take(&mut self.left);
+        if left.len() < self.arena_bytes {
+            left.resize(self.arena_bytes, 0);
         }
-        let family = Arc::clone(&self.family);
-        if family.caution.load(Relaxed) == 0 {
-            let together = family.traffic.read().unwrap_or_else(PoisonError::into_inner);
-            let attempt = self.attempt(launches, &wire, time_limit, false);
-            drop(together);
-            match attempt {
-                Ok(()) => return Ok(()),
-                Err(Attempt::Failed(error)) => return Err(error),
-                // It may have been another's fault.
-                Err(Attempt::Ended(_)) => {}
-            }
+        let gone = || RunError::Device("memory: the arena is gone".to_owned());
+        let layout = self.lane.shared.as_ref().ok_or_else(gone)?.layout;
+        let whole = self.whole().ok_or_else(gone)?;
+        let (places, _) = layout.places(&back.runs).ok_or_else(gone)?;
+        let outputs = back.runs.iter().flat_map(|run| &run.outputs);
+        for (&(begin, end), place) in outputs.zip(places) {
+            left[begin..end].copy_from_slice(&whole[place..place + (end - begin)]);
         }
-        let _alone = family.traffic.write().unwrap_or_else(PoisonError::into_inner);
-        match self.attempt(launches, &wire, time_limit, true) {
-            Ok(()) => {
-                let less = |caution: u32| caution.checked_sub(1);
-                let _ = family.caution.fetch_update(Relaxed, Relaxed, less);
-                Ok(())
-            }
-            Err(Attempt::Failed(error)) => Err(error),
-            Err(Attempt::Ended(fault)) => {
-                family.caution.store(CAUTION, Relaxed);
-                Err(fault.into())
-            }
-        }
+        let firsts = whole[layout.first()..].chunks_exact(8).take(runs.len());
+        let first = |bytes: &[u8]| {
+            let first = u64::from_le_bytes(bytes.try_into().unwrap_or([0xff; 8]));
+            (first != u64::MAX).then_some(first as usize)
+        };
+        let firsts = firsts.map(first).collect();
+        self.left = left;
+        Ok(firsts)
+    }
+
+    fn given(&self) -> &[u8] {
+        let from = self.lane.shared.as_ref().map_or(0, |shared| shared.layout.arena());
+        self.whole().map_or(&[], |whole| &whole[from..from + self.arena_bytes])
+    }
+
+    fn left(&self) -> &[u8] {
+        &self.left
     }
 }
 
 impl Drop for GpuDevice {
     fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
-            link.server.close(self.lane);
+        let mut lane = std::mem::take(&mut self.lane);
+        if lane.link.as_ref().is_some_and(|link| !link.server.is_alive()) {
+            lane.link = None;
         }
+        lock(&self.family.idle).push(lane);
     }
 }

@@ -68,15 +68,17 @@ pub(super) enum Request {
         /// The process that has it, and the descriptor of its file there.
         process: u32,
         fd: i32,
-        /// Its bytes, whole pages.
+        /// Its bytes, whole pages; the file has more ([`Layout`]).
         bytes: usize,
     },
     /// Load a binary.
     Load(Binary),
-    /// Upload the arena's first bytes, run launches, download.
+    /// Upload the arena's first bytes, run launches, and bring back what is wanted.
     Run {
         bytes: usize,
         launches: Vec<WireLaunch>,
+        /// What comes back; `None`: all of it, to where it came from.
+        back: Option<Back>,
         /// Wait after each launch, so that the one at fault is known.
         step: bool,
     },
@@ -88,8 +90,6 @@ pub(super) enum Request {
         /// Timed runs.
         runs: u32,
     },
-    /// Give back what the lane holds.
-    Close,
 }
 
 /// A loadable binary.
@@ -100,6 +100,85 @@ pub(super) struct Binary {
     pub(super) file: PathBuf,
     /// The kernels' names in it.
     pub(super) kernels: Vec<String>,
+}
+
+/// What comes back of runs side by side: their outputs, put together, and of each the first byte that
+/// it changed besides.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Back {
+    /// Hash of the binary that looks for that.
+    pub(super) changed: String,
+    pub(super) runs: Vec<BackOfRun>,
+}
+
+/// Of one run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct BackOfRun {
+    /// The stretch of the arena that it uses, bytes: begin and end.
+    pub(super) bytes: (usize, usize),
+    /// Bytes of the arena that come back.
+    pub(super) outputs: Vec<(usize, usize)>,
+    /// Bytes of the arena that may change and do not come back.
+    pub(super) scratch: Vec<(usize, usize)>,
+}
+
+/// How a lane's memory lies, alike on the host and on the device: room for what comes back, whose end
+/// is used; the first changed byte of each run; the runs' tables; the arena.
+///
+/// What goes up is one stretch, and what comes down is one: each call of a driver's takes its time, and
+/// the lanes take turns at it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    /// Bytes of the arena, whole pages.
+    pub(super) bytes: usize,
+}
+
+impl Layout {
+    /// Runs of a request at most.
+    pub(super) const RUNS: usize = super::super::MOST_SIDE_BY_SIDE;
+    /// Words of 8 bytes of a run's table, and ranges that have room in it.
+    pub(super) const TABLE_WORDS: usize = 512;
+    pub(super) const RANGES: usize = (Self::TABLE_WORDS - 4) / 3;
+    /// Bytes of the first changed bytes, and with all tables.
+    const FIRST_BYTES: usize = 8 * Self::RUNS;
+    const HEAD_BYTES: usize = (Self::FIRST_BYTES + 8 * Self::TABLE_WORDS * Self::RUNS)
+        .next_multiple_of(super::super::ARENA_ALIGN);
+
+    /// Bytes of the whole.
+    pub(super) fn whole(self) -> usize {
+        2 * self.bytes + Self::HEAD_BYTES
+    }
+
+    /// Where the first changed bytes lie; what comes back ends here.
+    pub(super) fn first(self) -> usize {
+        self.bytes
+    }
+
+    /// Where the tables begin.
+    pub(super) fn tables(self) -> usize {
+        self.bytes + Self::FIRST_BYTES
+    }
+
+    /// Where the arena begins.
+    pub(super) fn arena(self) -> usize {
+        self.bytes + Self::HEAD_BYTES
+    }
+
+    /// Bytes of what comes down, without the outputs.
+    pub(super) const FIRSTS: usize = Self::FIRST_BYTES;
+
+    /// Where each output comes back, in order, and the least of these places. `None` where they are more
+    /// than the arena.
+    pub(super) fn places(self, runs: &[BackOfRun]) -> Option<(Vec<usize>, usize)> {
+        let lengths = runs.iter().flat_map(|run| &run.outputs).map(|&(begin, end)| end - begin);
+        let total: usize = lengths.clone().sum();
+        let start = self.bytes.checked_sub(total)?;
+        let places = lengths.scan(start, |at, length| {
+            *at += length;
+            Some(*at - length)
+        });
+        Some((places.collect(), start))
+    }
 }
 
 /// One launch.
@@ -125,11 +204,10 @@ pub(super) struct Answer {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Reply {
     Done,
-    /// Where the arena lies on the device.
-    Arena(u64),
     /// What each kernel of a binary asks for.
     Loaded(Vec<Limits>),
-    /// A run ended: microseconds between the launches' begin and end, by the device's clock.
+    /// The runs ended: microseconds between the begin and the end of launches, by the device's clock,
+    /// added up. What else was changed comes back, too.
     Ran(f64),
     /// Microseconds of each timed run, and whether they were replays of a graph.
     Timed(Vec<f64>, bool),

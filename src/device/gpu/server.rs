@@ -51,7 +51,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Server {
-    /// Starts a worker for a device.
+    /// Starts a worker for a device, with so many of an NVIDIA GPU's queues: streams that share one wait
+    /// for each other, and each takes its time to be ended after a fault.
     ///
     /// # Errors
     /// In words: why there is none.
@@ -60,6 +61,7 @@ impl Server {
         libraries: &Libraries,
         api: Api,
         ordinal: u32,
+        queues: u32,
     ) -> Result<Server, String> {
         let program = &config.worker_program;
         let not_a_worker = |why: &str| {
@@ -73,6 +75,9 @@ impl Server {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Its own process group: an interrupt from the keyboard is the device's to handle.
         command.process_group(0);
+        if std::env::var_os("CUDA_DEVICE_MAX_CONNECTIONS").is_none() {
+            command.env("CUDA_DEVICE_MAX_CONNECTIONS", queues.to_string());
+        }
         libraries.give_to(&mut command, &config.cache_dir).map_err(|e| e.to_string())?;
         let mut child = command.spawn().map_err(|e| not_a_worker(&e.to_string()))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -127,12 +132,6 @@ impl Server {
             lock(&self.shared.lanes).clear();
         }
         receiver
-    }
-
-    /// Takes a lane back.
-    pub(super) fn close(&self, lane: usize) {
-        let _ = self.send(lane, Request::Close);
-        lock(&self.shared.lanes).remove(&lane);
     }
 
     fn send(&self, lane: usize, request: Request) -> std::io::Result<()> {

@@ -20,7 +20,8 @@ use super::cuda::Cuda;
 use super::driver::{Block, Driver, Error, Function, Handle, Meaning, Shape};
 use super::hip::Hip;
 use super::protocol::{
-    Answer, Binary, Hello, Limits, Message, Reply, Request, WireFault, WireLaunch,
+    Answer, Back, BackOfRun, Binary, Hello, Layout, Limits, Message, Reply, Request, WireFault,
+    WireLaunch,
 };
 
 /// The program's `main` when its first argument is the worker's: the API and the device's number follow.
@@ -72,10 +73,6 @@ fn serve(api: Api, ordinal: u32) -> io::Result<()> {
     let mut lanes: HashMap<usize, Sender<Request>> = HashMap::new();
     let mut requests = BufReader::new(io::stdin());
     while let Some(Message { lane, request }) = wire::receive(&mut requests)? {
-        if matches!(request, Request::Close) {
-            lanes.remove(&lane);
-            continue;
-        }
         let sender = lanes.entry(lane).or_insert_with(|| {
             let (sender, receiver) = channel();
             let shared = Arc::clone(&shared);
@@ -87,6 +84,9 @@ fn serve(api: Api, ordinal: u32) -> io::Result<()> {
     }
     leave(0)
 }
+
+/// Blocks a run that look for what it changed.
+const LOOKING_BLOCKS: u32 = 64;
 
 /// Ends the process at once: a kernel may be running that never ends, and the driver would wait for it.
 fn leave(status: i32) -> ! {
@@ -137,16 +137,40 @@ impl Shared {
 /// A host's arena as the worker has it: mapped, and held in place where the driver can.
 struct Host {
     mapping: Mapping,
+    layout: Layout,
     pinned: bool,
+}
+
+/// The memory of a lane: of the host, of the device as it is given, and the arena as it is worked on.
+#[derive(Clone, Copy)]
+struct Memory {
+    layout: Layout,
+    host: *mut u8,
+    given: Handle,
+    work: Handle,
+}
+
+impl Memory {
+    /// An address of the host's, by the bytes from the mapping's start.
+    fn host(&self, at: usize) -> *mut u8 {
+        // SAFETY: places are those of the layout, which the mapping has room for.
+        unsafe { self.host.add(at) }
+    }
+
+    fn given(&self, at: usize) -> Handle {
+        Handle(self.given.0 + at)
+    }
 }
 
 /// One lane.
 struct Lane<'a> {
     shared: &'a Shared,
     stream: Handle,
+    /// Of the begin and the end of launches.
     events: [Handle; 2],
     host: Option<Host>,
-    block: Option<Block>,
+    /// The arena as kernels work on it, and the like of the host's memory.
+    blocks: Vec<Block>,
     functions: HashMap<String, Arc<Vec<Function>>>,
 }
 
@@ -205,8 +229,8 @@ impl Lane<'_> {
                 return;
             }
         };
-        let (host, block, functions) = (None, None, HashMap::new());
-        let mut lane = Lane { shared, stream, events, host, block, functions };
+        let (host, blocks, functions) = (None, Vec::new(), HashMap::new());
+        let mut lane = Lane { shared, stream, events, host, blocks, functions };
         for request in requests {
             let reply = lane.answer(request).unwrap_or_else(Trouble::reply);
             shared.answer(number, reply);
@@ -217,10 +241,13 @@ impl Lane<'_> {
     fn answer(&mut self, request: Request) -> Result<Reply, Trouble> {
         match request {
             Request::Arena { process, fd, bytes } => self.map(process, fd, bytes),
-            Request::Load(binary) => self.shared.load(&binary).map(Reply::Loaded).map_err(Trouble::Other),
-            Request::Run { bytes, launches, step } => self.run(bytes, &launches, step),
+            Request::Load(binary) => {
+                self.shared.load(&binary).map(Reply::Loaded).map_err(Trouble::Other)
+            }
+            Request::Run { bytes, launches, back, step } => {
+                self.run(bytes, &launches, back.as_ref(), step)
+            }
             Request::Time { launches, warm, runs } => self.time(&launches, warm, runs),
-            Request::Close => Ok(Reply::Done),
         }
     }
 
@@ -234,13 +261,16 @@ impl Lane<'_> {
         let other = |e: io::Error| Trouble::Other(format!("the arena's file: {e}"));
         let path = format!("/proc/{process}/fd/{fd}");
         let file = File::options().read(true).write(true).open(path).map_err(other)?;
-        let mapping = SharedFile::opened(file).map_arena(bytes).map_err(other)?;
+        let layout = Layout { bytes };
+        let mapping = SharedFile::opened(file).map_arena(layout.whole()).map_err(other)?;
         // SAFETY: the mapping lives in `self.host` until `release`, which takes the pin back first.
         let pinned = unsafe { self.driver().pin(mapping.start(), mapping.bytes()) }.is_ok();
-        self.host = Some(Host { mapping, pinned });
-        let block = self.driver().block(bytes)?;
-        self.block = Some(block);
-        Ok(Reply::Arena(block.start.0 as u64))
+        self.host = Some(Host { mapping, layout, pinned });
+        for bytes in [bytes, layout.whole()] {
+            let block = self.driver().block(bytes)?;
+            self.blocks.push(block);
+        }
+        Ok(Reply::Done)
     }
 
     /// Gives the arena back, on both sides.
@@ -252,38 +282,106 @@ impl Lane<'_> {
             }
             drop(host.mapping);
         }
-        if let Some(block) = self.block.take() {
+        for block in std::mem::take(&mut self.blocks) {
             let _ = self.driver().free(block);
         }
     }
 
-    fn run(&mut self, bytes: usize, launches: &[WireLaunch], step: bool) -> Result<Reply, Trouble> {
-        let (start, block) = self.arena(bytes)?;
-        let driver = &self.shared.driver;
-        let [begin, end] = self.events;
-        // SAFETY: the mapping has as many bytes, and stays until the stream has been waited for below;
-        // the device waits for the answer before it touches its side.
-        unsafe { driver.upload(self.stream, block.start, start, bytes)? };
-        driver.record(begin, self.stream)?;
-        for (index, launch) in launches.iter().enumerate() {
-            self.launch(launch, block.start).map_err(|e| e.at(index))?;
-            if step {
-                driver.wait(self.stream).map_err(|e| Trouble::Launch(e, index))?;
-            }
+    fn run(
+        &mut self,
+        bytes: usize,
+        launches: &[WireLaunch],
+        back: Option<&Back>,
+        step: bool,
+    ) -> Result<Reply, Trouble> {
+        let memory = self.memory()?;
+        if bytes > memory.layout.bytes {
+            return Err(Trouble::Other("a run is larger than its arena".to_owned()));
         }
-        let driver = &self.shared.driver;
-        driver.record(end, self.stream)?;
-        // SAFETY: as above.
-        unsafe { driver.download(self.stream, start, block.start, bytes)? };
-        driver.wait(self.stream)?;
+        let asked = self.ask(memory, bytes, launches, back, step);
+        // Whatever came of it, nothing may be under way when the memory is somebody else's again.
+        let driver = self.driver();
+        let waited = driver.wait(self.stream).map_err(Trouble::from);
+        asked.and(waited)?;
+        let [begin, end] = self.events;
         Ok(Reply::Ran(f64::from(driver.elapsed(begin, end)?) * 1e3))
     }
 
-    /// The host's arena and the device's.
-    fn arena(&self, bytes: usize) -> Result<(*mut u8, Block), Trouble> {
-        let fits = |host: &&Host| host.mapping.bytes() >= bytes;
-        match (self.host.as_ref().filter(fits), self.block) {
-            (Some(host), Some(block)) => Ok((host.mapping.start(), block)),
+    /// Asks the stream for all that a request needs.
+    fn ask(
+        &mut self,
+        memory: Memory,
+        bytes: usize,
+        launches: &[WireLaunch],
+        back: Option<&Back>,
+        step: bool,
+    ) -> Result<(), Trouble> {
+        let Memory { layout, work, .. } = memory;
+        let driver = Arc::clone(&self.shared.driver);
+        let (stream, arena) = (self.stream, layout.arena());
+        let places = match back {
+            Some(back) => Some(tables(memory, back)?),
+            None => None,
+        };
+        // SAFETY: the mapping has room for the layout, and stays until the stream has been waited for in
+        // `run`; the device waits for the answer before it touches its side.
+        unsafe {
+            match back {
+                None => driver.upload(stream, work, memory.host(arena), bytes)?,
+                Some(_) => {
+                    let first = layout.first();
+                    let (to, from) = (memory.given(first), memory.host(first));
+                    driver.upload(stream, to, from, arena - first + bytes)?;
+                    driver.copy(stream, work, memory.given(arena), bytes)?;
+                }
+            }
+        }
+        let [begin, end] = self.events;
+        driver.record(begin, stream)?;
+        for (number, launch) in launches.iter().enumerate() {
+            self.launch(launch, work).map_err(|e| e.at(number))?;
+            if step {
+                driver.wait(stream).map_err(|e| Trouble::Launch(e, number))?;
+            }
+        }
+        driver.record(end, stream)?;
+        let Some((back, start)) = back.zip(places) else {
+            // SAFETY: as above.
+            unsafe { driver.download(stream, memory.host(arena), work, bytes)? };
+            return Ok(());
+        };
+        let at = |handle: Handle| Word::Bits(handle.0 as u64);
+        let look = WireLaunch {
+            binary: back.changed.clone(),
+            entry: 0,
+            grid: [LOOKING_BLOCKS, back.runs.len() as u32, 1],
+            block: [256, 1, 1],
+            shared_bytes: 0,
+            args: vec![
+                at(memory.given(arena)),
+                at(work),
+                at(memory.given(layout.tables())),
+                Word::Bits(Layout::TABLE_WORDS as u64),
+                at(memory.given(layout.first())),
+                at(memory.given),
+            ],
+        };
+        self.launch(&look, work)?;
+        let n = layout.first() + Layout::FIRSTS - start;
+        // SAFETY: as above.
+        unsafe { driver.download(stream, memory.host(start), memory.given(start), n)? };
+        Ok(())
+    }
+
+    /// The lane's memory.
+    fn memory(&self) -> Result<Memory, Trouble> {
+        match (&self.host, &self.blocks[..]) {
+            (Some(host), [work, given]) => Ok(Memory {
+                layout: host.layout,
+                host: host.mapping.start(),
+                given: given.start,
+                work: work.start,
+            }),
             _ => Err(Trouble::Other("a run before its arena was mapped".to_owned())),
         }
     }
@@ -294,7 +392,8 @@ impl Lane<'_> {
             None => {
                 let modules = self.shared.modules.lock().unwrap_or_else(PoisonError::into_inner);
                 let known = modules.get(&launch.binary).map(Arc::clone);
-                let missing = || Trouble::Other("a launch names a binary that is not loaded".into());
+                let missing =
+                    || Trouble::Other("a launch names a binary that is not loaded".into());
                 let functions = known.ok_or_else(missing)?;
                 self.functions.insert(launch.binary.clone(), Arc::clone(&functions));
                 functions
@@ -325,8 +424,8 @@ impl Lane<'_> {
     /// Times runs of launches on the arena as it is on the device. A graph of them is replayed, where
     /// it can be captured: then no launch of the host's is in between.
     fn time(&mut self, launches: &[WireLaunch], warm: u32, runs: u32) -> Result<Reply, Trouble> {
-        let (_, block) = self.arena(0)?;
-        let graph = self.capture(launches, block.start);
+        let (work, stream) = (self.memory()?.work, self.stream);
+        let graph = self.capture(launches, work);
         let driver = Arc::clone(&self.shared.driver);
         let mut events = Vec::new();
         for _ in 0..2 * runs {
@@ -335,21 +434,21 @@ impl Lane<'_> {
         for run in 0..warm + runs {
             let pair = run.checked_sub(warm).map(|run| &events[2 * run as usize..][..2]);
             if let Some(pair) = pair {
-                driver.record(pair[0], self.stream)?;
+                driver.record(pair[0], stream)?;
             }
             match graph {
-                Some(graph) => driver.launch_graph(graph, self.stream)?,
+                Some(graph) => driver.launch_graph(graph, stream)?,
                 None => {
                     for (index, launch) in launches.iter().enumerate() {
-                        self.launch(launch, block.start).map_err(|e| e.at(index))?;
+                        self.launch(launch, work).map_err(|e| e.at(index))?;
                     }
                 }
             }
             if let Some(pair) = pair {
-                driver.record(pair[1], self.stream)?;
+                driver.record(pair[1], stream)?;
             }
         }
-        driver.wait(self.stream)?;
+        driver.wait(stream)?;
         let micros = |pair: &[Handle]| {
             driver.elapsed(pair[0], pair[1]).map(|milliseconds| f64::from(milliseconds) * 1e3)
         };
@@ -371,6 +470,40 @@ impl Lane<'_> {
         let _ = self.driver().free_graph(graph);
         None
     }
+}
+
+/// Writes the tables of runs side by side; the least place where something comes back.
+fn tables(memory: Memory, back: &Back) -> Result<usize, Trouble> {
+    let layout = memory.layout;
+    let fits = |run: &BackOfRun| run.outputs.len() + run.scratch.len() <= Layout::RANGES;
+    let places = layout.places(&back.runs);
+    let places = places.filter(|_| back.runs.len() <= Layout::RUNS && back.runs.iter().all(fits));
+    let Some((places, start)) = places else {
+        return Err(Trouble::Other("runs side by side have too many outputs".to_owned()));
+    };
+    let mut places = places.into_iter();
+    let put = |at: usize, words: &[u64]| {
+        // SAFETY: the layout has room for as many words there, and nothing else uses it meanwhile.
+        unsafe {
+            let to = memory.host(at).cast::<u64>();
+            std::ptr::copy_nonoverlapping(words.as_ptr(), to, words.len());
+        }
+    };
+    put(layout.first(), &[u64::MAX; Layout::RUNS]);
+    for (index, run) in back.runs.iter().enumerate() {
+        let (begin, end) = run.bytes;
+        let ranges = run.outputs.len() + run.scratch.len();
+        let mut table = [begin, end - begin, ranges, run.outputs.len()].to_vec();
+        for &(begin, end) in &run.outputs {
+            table.extend([begin, end, places.next().unwrap_or(0)]);
+        }
+        for &(begin, end) in &run.scratch {
+            table.extend([begin, end, 0]);
+        }
+        let words: Vec<u64> = table.into_iter().map(|word| word as u64).collect();
+        put(layout.tables() + 8 * Layout::TABLE_WORDS * index, &words);
+    }
+    Ok(start)
 }
 
 impl Trouble {

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use addr2line::{Loader, Location};
 
+use super::super::super::cache::Slot;
 use super::super::super::finding::{Finding, Kind, Line, Other, Site, Standing, Target};
 use super::super::super::{Launch, Place};
-use super::super::super::cache::Slot;
 use super::super::description::{Description, SharedArray, SharedKind};
 use super::wire::{WireFinding, WireOther, WireStanding, WireTarget};
 
