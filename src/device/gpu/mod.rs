@@ -52,10 +52,8 @@ use server::{Outcome, Server};
 /// How long anything but a run may take.
 const READY: Duration = Duration::from_secs(60);
 
-/// Bytes of a small arena, and of the least large one. A lane has one of each: memory that the GPU moves
-/// itself is dear to get, so that the small one should not grow, and should not be larger than most need.
-const SMALL_ARENA: usize = 16 << 20;
-const LARGE_ARENA: usize = 64 << 20;
+/// Bytes of the least arena.
+const LEAST_ARENA: usize = 16 << 20;
 
 /// Queues of a worker for many: as many as there are.
 const QUEUES: u32 = 32;
@@ -170,17 +168,8 @@ pub struct GpuDevice {
 /// What a device has of the GPU, and what outlives it.
 #[derive(Default)]
 struct Lane {
-    /// Memory for small arenas, whose size stays, and for others.
-    shared: [Option<Shared>; 2],
-    /// Which of them the arena lies in that the caller asked for last.
-    large: bool,
+    shared: Option<Shared>,
     link: Option<Link>,
-}
-
-impl Lane {
-    fn shared(&self) -> Option<&Shared> {
-        self.shared[usize::from(self.large)].as_ref()
-    }
 }
 
 struct Shared {
@@ -195,8 +184,8 @@ struct Link {
     /// Its number there.
     lane: usize,
     replies: Receiver<Reply>,
-    /// Bytes of the arenas that the worker has mapped.
-    mapped: [usize; 2],
+    /// Bytes of the arena that the worker has mapped.
+    mapped: usize,
     loaded: HashSet<Arc<str>>,
 }
 
@@ -255,7 +244,7 @@ impl GpuDevice {
 
     /// All of the host's side: the arena, what came back, the tables.
     fn whole(&self) -> Option<&[u8]> {
-        let shared = self.lane.shared()?;
+        let shared = self.lane.shared.as_ref()?;
         // SAFETY: the mapping has as many bytes and lives as long as the borrow of `self`; the worker
         // touches it only during a run, which needs `self` mutably.
         Some(unsafe { std::slice::from_raw_parts(shared.mapping.start(), shared.layout.whole()) })
@@ -280,21 +269,21 @@ impl GpuDevice {
             let lane = self.family.lanes.fetch_add(1, Relaxed);
             let replies = server.open(lane);
             let loaded = HashSet::new();
-            self.lane.link = Some(Link { server, lane, replies, mapped: [0; 2], loaded });
+            self.lane.link = Some(Link { server, lane, replies, mapped: 0, loaded });
         }
-        if self.lane.shared().is_none() {
+        if self.lane.shared.is_none() {
             self.arena(0)?;
         }
-        let (limits, large) = (self.limits(), self.lane.large);
-        let shared = self.lane.shared[usize::from(large)].as_ref();
-        let (Some(link), Some(shared)) = (self.lane.link.as_mut(), shared) else {
+        let limits = self.limits();
+        let (Some(link), Some(shared)) = (self.lane.link.as_mut(), self.lane.shared.as_ref())
+        else {
             return Err(RunError::Device("the arena is gone".to_owned()).into());
         };
         let bytes = shared.layout.bytes;
-        if link.mapped[usize::from(large)] != bytes {
+        if link.mapped != bytes {
             let (process, fd) = (std::process::id(), shared.file.raw());
-            match link.ask(Request::Arena { large, process, fd, bytes }, READY)? {
-                Reply::Done => link.mapped[usize::from(large)] = bytes,
+            match link.ask(Request::Arena { process, fd, bytes }, READY)? {
+                Reply::Done => link.mapped = bytes,
                 other => return Err(unexpected("mapping the arena", other)),
             }
         }
@@ -333,7 +322,6 @@ impl GpuDevice {
         });
         let wire: Vec<WireLaunch> = wire.collect::<Result<_, _>>().map_err(RunError::Refused)?;
         let request = |step| Request::Run {
-            large: self.lane.large,
             bytes: self.arena_bytes,
             launches: wire.clone(),
             back: back.cloned(),
@@ -513,14 +501,10 @@ impl Device for GpuDevice {
         let refuse = |e: std::io::Error| {
             RunError::Device(format!("memory: {bytes} bytes for the arena: {e}"))
         };
-        let large = bytes > SMALL_ARENA;
-        self.lane.large = large;
-        let slot = usize::from(large);
-        let have = self.lane.shared[slot].as_ref().map_or(0, |shared| shared.layout.bytes);
-        if self.lane.shared[slot].is_none() || bytes > have {
+        let have = self.lane.shared.as_ref().map_or(0, |shared| shared.layout.bytes);
+        if self.lane.shared.is_none() || bytes > have {
             // Growing is dear: the memory is kept in place for the GPU, which all lanes wait for.
-            let least = if large { LARGE_ARENA } else { SMALL_ARENA };
-            let grown = bytes.max(2 * have).max(least).next_multiple_of(memory::page_size());
+            let grown = bytes.max(2 * have).max(LEAST_ARENA).next_multiple_of(memory::page_size());
             let layout = Layout { bytes: grown };
             if let Some(free) = memory::available_memory()
                 && layout.whole() > free
@@ -528,16 +512,16 @@ impl Device for GpuDevice {
                 let why = format!("the arena needs {} bytes and {free} are free", layout.whole());
                 return Err(RunError::Device(format!("memory: {why}")));
             }
-            let file = match self.lane.shared[slot].take() {
+            let file = match self.lane.shared.take() {
                 Some(old) => old.file,
                 None => SharedFile::new().map_err(refuse)?,
             };
             file.grow(layout.whole()).map_err(refuse)?;
             let mapping = file.map_arena(layout.whole()).map_err(refuse)?;
-            self.lane.shared[slot] = Some(Shared { mapping, layout, file });
+            self.lane.shared = Some(Shared { mapping, layout, file });
         }
         self.arena_bytes = bytes;
-        let Some(shared) = self.lane.shared() else {
+        let Some(shared) = self.lane.shared.as_mut() else {
             return Err(RunError::Device("memory: the arena is gone".to_owned()));
         };
         // SAFETY: the layout has at least `bytes` bytes there, and the mapping lives as long as the borrow
@@ -598,7 +582,7 @@ impl SideBySide for GpuDevice {
             left.resize(self.arena_bytes, 0);
         }
         let gone = || RunError::Device("memory: the arena is gone".to_owned());
-        let layout = self.lane.shared().ok_or_else(gone)?.layout;
+        let layout = self.lane.shared.as_ref().ok_or_else(gone)?.layout;
         let whole = self.whole().ok_or_else(gone)?;
         let (places, _) = layout.places(&back.runs).ok_or_else(gone)?;
         let outputs = back.runs.iter().flat_map(|run| &run.outputs);
@@ -616,7 +600,7 @@ impl SideBySide for GpuDevice {
     }
 
     fn given(&self) -> &[u8] {
-        let from = self.lane.shared().map_or(0, |shared| shared.layout.arena());
+        let from = self.lane.shared.as_ref().map_or(0, |shared| shared.layout.arena());
         self.whole().map_or(&[], |whole| &whole[from..from + self.arena_bytes])
     }
 

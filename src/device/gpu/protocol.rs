@@ -65,8 +65,6 @@ pub(super) struct Message {
 pub(super) enum Request {
     /// Map the host's arena anew: it has grown.
     Arena {
-        /// Which of the lane's two.
-        large: bool,
         /// The process that has it, and the descriptor of its file there.
         process: u32,
         fd: i32,
@@ -77,8 +75,6 @@ pub(super) enum Request {
     Load(Binary),
     /// Upload the arena's first bytes, run launches, and bring back what is wanted.
     Run {
-        /// Which of the lane's two arenas.
-        large: bool,
         bytes: usize,
         launches: Vec<WireLaunch>,
         /// What comes back; `None`: all of it, to where it came from.
@@ -88,8 +84,6 @@ pub(super) enum Request {
     },
     /// Run launches many times without moving the arena, and time each by the device's clock.
     Time {
-        /// Which of the lane's two arenas.
-        large: bool,
         launches: Vec<WireLaunch>,
         /// Runs before the timed ones.
         warm: u32,

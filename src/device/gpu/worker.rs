@@ -134,14 +134,11 @@ impl Shared {
     }
 }
 
-/// An arena: the host's as the worker has it, held in place where the driver can, and the device's.
-struct Arena {
+/// A host's arena as the worker has it: mapped, and held in place where the driver can.
+struct Host {
     mapping: Mapping,
     layout: Layout,
     pinned: bool,
-    /// The arena as kernels work on it, and the like of the host's memory.
-    work: Block,
-    given: Block,
 }
 
 /// The memory of a lane: of the host, of the device as it is given, and the arena as it is worked on.
@@ -171,8 +168,9 @@ struct Lane<'a> {
     stream: Handle,
     /// Of the begin and the end of launches.
     events: [Handle; 2],
-    /// The small arena and the large one.
-    arenas: [Option<Arena>; 2],
+    host: Option<Host>,
+    /// The arena as kernels work on it, and the like of the host's memory.
+    blocks: Vec<Block>,
     functions: HashMap<String, Arc<Vec<Function>>>,
 }
 
@@ -231,27 +229,25 @@ impl Lane<'_> {
                 return;
             }
         };
-        let (arenas, functions) = ([None, None], HashMap::new());
-        let mut lane = Lane { shared, stream, events, arenas, functions };
+        let (host, blocks, functions) = (None, Vec::new(), HashMap::new());
+        let mut lane = Lane { shared, stream, events, host, blocks, functions };
         for request in requests {
             let reply = lane.answer(request).unwrap_or_else(Trouble::reply);
             shared.answer(number, reply);
         }
-        [false, true].into_iter().for_each(|large| lane.release(large));
+        lane.release();
     }
 
     fn answer(&mut self, request: Request) -> Result<Reply, Trouble> {
         match request {
-            Request::Arena { large, process, fd, bytes } => self.map(large, process, fd, bytes),
+            Request::Arena { process, fd, bytes } => self.map(process, fd, bytes),
             Request::Load(binary) => {
                 self.shared.load(&binary).map(Reply::Loaded).map_err(Trouble::Other)
             }
-            Request::Run { large, bytes, launches, back, step } => {
-                self.run(self.memory(large)?, bytes, &launches, back.as_ref(), step)
+            Request::Run { bytes, launches, back, step } => {
+                self.run(bytes, &launches, back.as_ref(), step)
             }
-            Request::Time { large, launches, warm, runs } => {
-                self.time(self.memory(large)?.work, &launches, warm, runs)
-            }
+            Request::Time { launches, warm, runs } => self.time(&launches, warm, runs),
         }
     }
 
@@ -260,48 +256,45 @@ impl Lane<'_> {
     }
 
     /// Maps the host's arena, and makes room for as much on the device.
-    fn map(&mut self, large: bool, process: u32, fd: i32, bytes: usize) -> Result<Reply, Trouble> {
-        self.release(large);
+    fn map(&mut self, process: u32, fd: i32, bytes: usize) -> Result<Reply, Trouble> {
+        self.release();
         let other = |e: io::Error| Trouble::Other(format!("the arena's file: {e}"));
         let path = format!("/proc/{process}/fd/{fd}");
         let file = File::options().read(true).write(true).open(path).map_err(other)?;
         let layout = Layout { bytes };
         let mapping = SharedFile::opened(file).map_arena(layout.whole()).map_err(other)?;
-        let work = self.driver().block(bytes)?;
-        let given = match self.driver().block(layout.whole()) {
-            Ok(given) => given,
-            Err(error) => {
-                let _ = self.driver().free(work);
-                return Err(error.into());
-            }
-        };
-        // SAFETY: the mapping lives as long as the arena, and `release` takes the pin back first.
+        // SAFETY: the mapping lives in `self.host` until `release`, which takes the pin back first.
         let pinned = unsafe { self.driver().pin(mapping.start(), mapping.bytes()) }.is_ok();
-        self.arenas[usize::from(large)] = Some(Arena { mapping, layout, pinned, work, given });
+        self.host = Some(Host { mapping, layout, pinned });
+        for bytes in [bytes, layout.whole()] {
+            let block = self.driver().block(bytes)?;
+            self.blocks.push(block);
+        }
         Ok(Reply::Done)
     }
 
-    /// Gives an arena back, on both sides.
-    fn release(&mut self, large: bool) {
-        let Some(arena) = self.arenas[usize::from(large)].take() else { return };
-        if arena.pinned {
-            // SAFETY: it was pinned at this address, and nothing is under way in the stream.
-            let _ = unsafe { self.driver().unpin(arena.mapping.start()) };
+    /// Gives the arena back, on both sides.
+    fn release(&mut self) {
+        if let Some(host) = self.host.take() {
+            if host.pinned {
+                // SAFETY: it was pinned at this address, and nothing is under way in the stream.
+                let _ = unsafe { self.driver().unpin(host.mapping.start()) };
+            }
+            drop(host.mapping);
         }
-        drop(arena.mapping);
-        for block in [arena.work, arena.given] {
+        for block in std::mem::take(&mut self.blocks) {
             let _ = self.driver().free(block);
         }
     }
 
     fn run(
         &mut self,
-        memory: Memory,
         bytes: usize,
         launches: &[WireLaunch],
         back: Option<&Back>,
         step: bool,
     ) -> Result<Reply, Trouble> {
+        let memory = self.memory()?;
         if bytes > memory.layout.bytes {
             return Err(Trouble::Other("a run is larger than its arena".to_owned()));
         }
@@ -381,15 +374,15 @@ impl Lane<'_> {
     }
 
     /// The lane's memory.
-    fn memory(&self, large: bool) -> Result<Memory, Trouble> {
-        match &self.arenas[usize::from(large)] {
-            Some(arena) => Ok(Memory {
-                layout: arena.layout,
-                host: arena.mapping.start(),
-                given: arena.given.start,
-                work: arena.work.start,
+    fn memory(&self) -> Result<Memory, Trouble> {
+        match (&self.host, &self.blocks[..]) {
+            (Some(host), [work, given]) => Ok(Memory {
+                layout: host.layout,
+                host: host.mapping.start(),
+                given: given.start,
+                work: work.start,
             }),
-            None => Err(Trouble::Other("a run before its arena was mapped".to_owned())),
+            _ => Err(Trouble::Other("a run before its arena was mapped".to_owned())),
         }
     }
 
@@ -430,14 +423,8 @@ impl Lane<'_> {
 
     /// Times runs of launches on the arena as it is on the device. A graph of them is replayed, where
     /// it can be captured: then no launch of the host's is in between.
-    fn time(
-        &mut self,
-        work: Handle,
-        launches: &[WireLaunch],
-        warm: u32,
-        runs: u32,
-    ) -> Result<Reply, Trouble> {
-        let stream = self.stream;
+    fn time(&mut self, launches: &[WireLaunch], warm: u32, runs: u32) -> Result<Reply, Trouble> {
+        let (work, stream) = (self.memory()?.work, self.stream);
         let graph = self.capture(launches, work);
         let driver = Arc::clone(&self.shared.driver);
         let mut events = Vec::new();
