@@ -31,7 +31,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,13 @@ use server::{Outcome, Server};
 /// How long anything but a run may take.
 const READY: Duration = Duration::from_secs(60);
 
-/// Bytes of the least arena.
-const LEAST_ARENA: usize = 16 << 20;
+/// Bytes of a small arena, which every lane has, and of the least large one. Memory that the GPU moves
+/// itself is dear to get.
+const SMALL_ARENA: usize = 16 << 20;
+const LARGE_ARENA: usize = 64 << 20;
+
+/// Lanes with large arenas.
+const LARGE_LANES: usize = 6;
 
 /// Queues of a worker for many: as many as there are.
 const QUEUES: u32 = 32;
@@ -133,6 +138,16 @@ struct Family {
     /// Lanes made so far, and those that no device uses: their arenas are dear to make.
     lanes: AtomicUsize,
     idle: Mutex<Vec<Lane>>,
+    /// Lanes with large arenas: few, which devices borrow.
+    large: Mutex<Large>,
+    large_is_back: Condvar,
+}
+
+/// Lanes with large arenas.
+#[derive(Default)]
+struct Large {
+    idle: Vec<Lane>,
+    made: usize,
 }
 
 impl Family {
@@ -149,12 +164,34 @@ impl Family {
         *server = Some(Arc::clone(&new));
         Ok(new)
     }
+
+    /// A lane with a large arena; waits for one where all are in use.
+    fn borrow_large(&self) -> Lane {
+        let mut large = lock(&self.large);
+        loop {
+            if let Some(lane) = large.idle.pop() {
+                return lane;
+            }
+            if large.made < LARGE_LANES {
+                large.made += 1;
+                return Lane::default();
+            }
+            large = self.large_is_back.wait(large).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn give_back(&self, lane: Lane) {
+        lock(&self.large).idle.push(lane);
+        self.large_is_back.notify_one();
+    }
 }
 
 /// A GPU as a device.
 pub struct GpuDevice {
     family: Arc<Family>,
+    /// The lane of the last arena that was asked for; where that is a large one, the device's own waits.
     lane: Lane,
+    own: Option<Lane>,
     /// Bytes of the arena that the caller asked for last.
     arena_bytes: usize,
     /// Microseconds of GPU time of all runs.
@@ -215,6 +252,8 @@ impl GpuDevice {
             caution: AtomicU32::new(0),
             lanes: AtomicUsize::new(0),
             idle: Mutex::default(),
+            large: Mutex::default(),
+            large_is_back: Condvar::new(),
         };
         Ok(GpuDevice::with(Arc::new(family)))
     }
@@ -231,7 +270,15 @@ impl GpuDevice {
 
     fn with(family: Arc<Family>) -> GpuDevice {
         let lane = lock(&family.idle).pop().unwrap_or_default();
-        GpuDevice { family, lane, arena_bytes: 0, busy: 0.0, left: Vec::new(), changed: None }
+        GpuDevice {
+            family,
+            lane,
+            own: None,
+            arena_bytes: 0,
+            busy: 0.0,
+            left: Vec::new(),
+            changed: None,
+        }
     }
 
     /// Whether the compiler is there, and which: for a list of devices.
@@ -501,10 +548,23 @@ impl Device for GpuDevice {
         let refuse = |e: std::io::Error| {
             RunError::Device(format!("memory: {bytes} bytes for the arena: {e}"))
         };
+        let large = bytes > SMALL_ARENA;
+        match (large, self.own.take()) {
+            (true, None) => {
+                let borrowed = self.family.borrow_large();
+                self.own = Some(std::mem::replace(&mut self.lane, borrowed));
+            }
+            (false, Some(own)) => {
+                let large = std::mem::replace(&mut self.lane, own);
+                self.family.give_back(large);
+            }
+            (_, own) => self.own = own,
+        }
+        let least = if large { LARGE_ARENA } else { SMALL_ARENA };
         let have = self.lane.shared.as_ref().map_or(0, |shared| shared.layout.bytes);
         if self.lane.shared.is_none() || bytes > have {
             // Growing is dear: the memory is kept in place for the GPU, which all lanes wait for.
-            let grown = bytes.max(2 * have).max(LEAST_ARENA).next_multiple_of(memory::page_size());
+            let grown = bytes.max(2 * have).max(least).next_multiple_of(memory::page_size());
             let layout = Layout { bytes: grown };
             if let Some(free) = memory::available_memory()
                 && layout.whole() > free
@@ -612,8 +672,8 @@ impl SideBySide for GpuDevice {
 impl Drop for GpuDevice {
     fn drop(&mut self) {
         let mut lane = std::mem::take(&mut self.lane);
-        if lane.link.as_ref().is_some_and(|link| !link.server.is_alive()) {
-            lane.link = None;
+        if let Some(own) = self.own.take() {
+            self.family.give_back(std::mem::replace(&mut lane, own));
         }
         lock(&self.family.idle).push(lane);
     }

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::memory::{Mapping, SharedFile};
+use super::super::memory::{self, Mapping, SharedFile};
 use super::super::wire::{self, Word};
 use super::Api;
 use super::cuda::Cuda;
@@ -138,7 +138,8 @@ impl Shared {
 struct Host {
     mapping: Mapping,
     layout: Layout,
-    pinned: bool,
+    /// Where what is held in place begins.
+    pinned: Option<Handle>,
 }
 
 /// The memory of a lane: of the host, of the device as it is given, and the arena as it is worked on.
@@ -263,8 +264,15 @@ impl Lane<'_> {
         let file = File::options().read(true).write(true).open(path).map_err(other)?;
         let layout = Layout { bytes };
         let mapping = SharedFile::opened(file).map_arena(layout.whole()).map_err(other)?;
+        // Most outputs are far smaller than the arena: of the room for them only the end is pinned, which
+        // is used first. What lies before it is moved all the same, only slower.
+        let from = (layout.first() * 3 / 4) / memory::page_size() * memory::page_size();
         // SAFETY: the mapping lives in `self.host` until `release`, which takes the pin back first.
-        let pinned = unsafe { self.driver().pin(mapping.start(), mapping.bytes()) }.is_ok();
+        let (start, pinned) = unsafe {
+            let start = mapping.start().add(from);
+            (start, self.driver().pin(start, mapping.bytes() - from))
+        };
+        let pinned = pinned.is_ok().then_some(Handle(start as usize));
         self.host = Some(Host { mapping, layout, pinned });
         for bytes in [bytes, layout.whole()] {
             let block = self.driver().block(bytes)?;
@@ -276,9 +284,9 @@ impl Lane<'_> {
     /// Gives the arena back, on both sides.
     fn release(&mut self) {
         if let Some(host) = self.host.take() {
-            if host.pinned {
+            if let Some(start) = host.pinned {
                 // SAFETY: it was pinned at this address, and nothing is under way in the stream.
-                let _ = unsafe { self.driver().unpin(host.mapping.start()) };
+                let _ = unsafe { self.driver().unpin(start.0 as *mut u8) };
             }
             drop(host.mapping);
         }
