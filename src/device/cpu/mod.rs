@@ -14,14 +14,14 @@
 //! The checked variant is compiled with the compiler's instrumentation, and `sanitize` follows every
 //! access; the debug variant is compiled as written and runs in the device's own process.
 
-mod cache;
+pub(crate) mod cache;
 mod check;
 mod child;
 mod compile;
-mod diagnostics;
+pub(crate) mod diagnostics;
 mod elf;
 mod fiber;
-mod includes;
+pub(crate) mod includes;
 mod module;
 mod order;
 mod protocol;
@@ -29,7 +29,7 @@ mod redzone;
 mod sanitize;
 mod sched;
 mod shared;
-mod shim;
+pub(crate) mod shim;
 mod signals;
 mod toolchain;
 mod wave;
