@@ -17,7 +17,10 @@ use attnbench::judge::space::{Filter, Space};
 use attnbench::kernel::{Code, Manifest};
 use attnbench::problem::DTypes;
 use attnbench::report::inspect::{self as report, Failed};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
@@ -105,14 +108,20 @@ pub fn run(args: &Args) -> Result<Found> {
             compiler.check(target)?;
         }
         let cache_dir = CpuConfig::from_env().cache_dir;
-        builder = Some(Builder { compiler, cache_dir });
+        let built = Builder { compiler, cache_dir };
+        let mut jobs = Vec::new();
         for manifest in &sources {
             for (target, wave) in &targets {
-                if let Some(builder) = &builder {
-                    source(args, builder, manifest, target, *wave, &mut found)?;
+                match drawn(args, manifest, *wave) {
+                    Ok(all) => {
+                        jobs.extend(all.into_iter().map(|i| Job { manifest, target, instance: i }));
+                    }
+                    Err(error) => found.fail(manifest, target, in_words(&error)),
                 }
             }
         }
+        build_all(args, &built, &jobs, &mut found)?;
+        builder = Some(built);
     }
     for manifest in &manifests {
         if let Code::Object(path) = &manifest.code {
@@ -139,7 +148,9 @@ fn targets(args: &Args) -> Result<Vec<(Target, u32)>> {
         let target = Target::parse(name).map_err(|e| anyhow::anyhow!("--arch: {e}"))?;
         let wave = args.wave.parse().unwrap_or_else(|_| target.wave());
         if !target.has_wave(wave) {
-            bail!("--wave {wave}: {target} has waves of 64 only; leave it out, or name RDNA targets");
+            bail!(
+                "--wave {wave}: {target} has waves of 64 only; leave it out, or name RDNA targets"
+            );
         }
         if !targets.contains(&(target.clone(), wave)) {
             targets.push((target, wave));
@@ -190,53 +201,73 @@ fn drawn(args: &Args, manifest: &Manifest, wave: u32) -> Result<Vec<Instance>> {
     Ok(all)
 }
 
-fn source(
-    args: &Args,
-    builder: &Builder,
-    manifest: &Manifest,
-    target: &Target,
-    wave: u32,
-    found: &mut Figures,
-) -> Result<()> {
-    let mut fail = |error: String| {
-        // A source that does not compile says the same for each of its instances and targets.
-        let told = found.failed.iter().any(|f| f.kernel == manifest.name && f.error == error);
-        if !told {
-            let prefix = if error.starts_with(&manifest.name) {
-                String::new()
-            } else {
-                format!("{}: ", manifest.name)
-            };
+/// One compilation.
+struct Job<'a> {
+    manifest: &'a Manifest,
+    target: &'a Target,
+    instance: Instance,
+}
+
+impl Figures {
+    /// Says why a kernel has no row; once, though each of its instances and targets may say the same.
+    fn fail(&mut self, manifest: &Manifest, target: &Target, error: String) {
+        let told = |f: &Failed| f.kernel == manifest.name && f.error == error;
+        if !self.failed.iter().any(told) {
+            let starts = error.starts_with(&manifest.name);
+            let prefix = if starts { String::new() } else { format!("{}: ", manifest.name) };
             eprintln!("error: {prefix}{error}");
         }
         let target = Some(target.id.clone());
-        found.failed.push(Failed { kernel: manifest.name.clone(), target, error });
-    };
-    let all = match drawn(args, manifest, wave) {
-        Ok(all) => all,
-        Err(error) => {
-            fail(in_words(&error));
-            return Ok(());
+        let failed = Failed { kernel: manifest.name.clone(), target, error };
+        if !self.failed.contains(&failed) {
+            self.failed.push(failed);
         }
-    };
-    for instance in &all {
-        match row::of_instance(builder, &manifest.name, instance, target) {
-            Ok((rows, built)) => {
+    }
+}
+
+/// Builds on all cores, and tells the results in the jobs' order.
+fn build_all(args: &Args, builder: &Builder, jobs: &[Job<'_>], found: &mut Figures) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let next = AtomicUsize::new(0);
+    let results: Vec<OnceLock<_>> = jobs.iter().map(|_| OnceLock::new()).collect();
+    let bar = ProgressBar::with_draw_target(
+        Some(jobs.len() as u64),
+        ProgressDrawTarget::stderr_with_hz(10),
+    );
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(jobs.len()) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(at) else { break };
+                    let name = &job.manifest.name;
+                    let built = row::of_instance(builder, name, &job.instance, job.target);
+                    let _ = results[at].set(built);
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    for (job, result) in jobs.iter().zip(results) {
+        match result.into_inner() {
+            Some(Ok((rows, built))) => {
                 if args.asm {
                     let functions = functions(&built.assembly);
                     for row in &rows {
                         for f in functions.iter().filter(|f| f.name == row.symbol) {
-                            found.listings += &format!("{target} {}", listing(&built.assembly, f));
+                            let text = listing(&built.assembly, f);
+                            found.listings += &format!("{} {text}", job.target);
                         }
                     }
                 }
                 found.rows.extend(rows);
             }
-            Err(error @ CompileError::Rejected { .. }) => {
-                fail(error.to_string());
-                return Ok(());
+            Some(Err(error @ CompileError::Rejected { .. })) => {
+                found.fail(job.manifest, job.target, error.to_string());
             }
-            Err(error) => return Err(error.into()),
+            Some(Err(error)) => return Err(error.into()),
+            None => {}
         }
     }
     Ok(())
@@ -329,9 +360,7 @@ fn finish(
     }
     let denied = |what: &str| args.deny.iter().any(|d| d == what);
     let fault = found.rows.iter().any(|r| {
-        r.fault.is_some()
-            || denied("spills") && r.spills()
-            || denied("scratch") && r.uses_scratch()
+        r.fault.is_some() || denied("spills") && r.spills() || denied("scratch") && r.uses_scratch()
     });
     let worse = denied("worse") && comparison.is_some_and(|c| c.is_worse());
     Ok(if fault || worse {

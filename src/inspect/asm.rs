@@ -102,12 +102,22 @@ pub fn functions(assembly: &str) -> Vec<Function<'_>> {
 pub fn disassembled(text: &str) -> Vec<Function<'_>> {
     let mut functions: Vec<Function<'_>> = Vec::new();
     for line in text.lines() {
-        let label = line.split_once(" <").and_then(|(_, rest)| rest.strip_suffix(">:"));
+        // `<k>:`, or with its address `0000000000001600 <k>:`.
+        let label = line.split_once('<').and_then(|(address, rest)| {
+            let is_address = address.chars().all(|c| c.is_ascii_hexdigit() || c == ' ');
+            rest.strip_suffix(">:").filter(|_| is_address)
+        });
         if let Some(name) = label {
             functions.push(Function { name, lines: Vec::new(), occupancy: None });
         } else if let Some(last) = functions.last_mut() {
             last.lines.push(line);
         }
+    }
+    for function in &mut functions {
+        // Up to the next function, or for what the processor fetches ahead, there is padding.
+        let is_code = |line: &str| !matches!(mnemonic(line), Some("s_nop" | "s_code_end") | None);
+        let end = function.lines.iter().rposition(|l| is_code(l)).map_or(0, |at| at + 1);
+        function.lines.truncate(end);
     }
     functions
 }
@@ -135,7 +145,7 @@ pub fn count(lines: &[&str]) -> Counts {
         let Some(word) = mnemonic(line) else { continue };
         c.instructions += 1;
         let global = ["global_", "flat_", "buffer_"].iter().find_map(|p| word.strip_prefix(p));
-        // Before gfx10's flat scratch, scratch is a buffer whose offset register is s32 or s33.
+        // On targets without scratch instructions it is a buffer whose descriptor is s[0:3].
         let to_scratch = word.starts_with("buffer_") && line.contains("s[0:3]");
         if word.starts_with("scratch_") || to_scratch {
             c.scratch += 1;

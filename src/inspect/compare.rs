@@ -50,8 +50,7 @@ impl Comparison {
 
 /// How a row is called: kernel, entry, definitions, target, wave.
 pub fn place(row: &Row) -> String {
-    let defines =
-        row.defines.iter().map(|d| format!(" -D{d}")).collect::<Vec<_>>().concat();
+    let defines = row.defines.iter().map(|d| format!(" -D{d}")).collect::<Vec<_>>().concat();
     let of = if row.entry == row.kernel { String::new() } else { format!(" {}", row.entry) };
     format!("{}{of}{defines} {} wave {}", row.kernel, row.target, row.wave)
 }

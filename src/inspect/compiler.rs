@@ -9,7 +9,13 @@ use std::process::{Command, Output};
 
 /// Programs tried, in order, where none is named: a newer one knows more targets.
 const NAMES: [&str; 8] = [
-    "clang++-22", "clang++-21", "clang++-20", "clang++-19", "clang++-18", "clang++", "clang-19",
+    "clang++-22",
+    "clang++-21",
+    "clang++-20",
+    "clang++-19",
+    "clang++-18",
+    "clang++",
+    "clang-19",
     "clang",
 ];
 
@@ -71,7 +77,8 @@ impl Compiler {
             .filter(|(_, why)| why != ABSENT)
             .map(|(name, why)| format!("{name}: {why}"))
             .collect();
-        let there = if there.is_empty() { String::new() } else { format!(" ({})", there.join("; ")) };
+        let there =
+            if there.is_empty() { String::new() } else { format!(" ({})", there.join("; ")) };
         Err(CompileError::NoCompiler(format!(
             "building for AMD targets needs clang, and none was found{there}; {INSTALL}"
         )))
@@ -117,8 +124,7 @@ impl Compiler {
 
     /// The flags of every compilation for a target.
     pub fn flags(&self, target: &Target) -> Vec<String> {
-        let mut flags: Vec<String> =
-            ["-x", "hip", "--cuda-device-only"].map(String::from).to_vec();
+        let mut flags: Vec<String> = ["-x", "hip", "--cuda-device-only"].map(String::from).to_vec();
         flags.push(format!("--offload-arch={}", target.id));
         if self.kind == Kind::Clang {
             flags.extend(["-nogpulib", "-nogpuinc"].map(String::from));
@@ -213,6 +219,9 @@ mod tests {
         assert_eq!((compiler.name().as_str(), compiler.major()), ("clang 19.1.7", 19));
         assert!(compiler.check(&Target::parse("gfx942").unwrap()).is_ok());
         let error = compiler.check(&Target::parse("gfx950").unwrap()).unwrap_err().to_string();
-        assert!(error.contains("clang 19.1.7 does not build for gfx950: invalid target ID"), "{error}");
+        assert!(
+            error.contains("clang 19.1.7 does not build for gfx950: invalid target ID"),
+            "{error}"
+        );
     }
 }

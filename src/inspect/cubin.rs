@@ -92,8 +92,7 @@ pub enum CubinError {
 
 /// Whether bytes start as a cubin does.
 pub fn is_cubin(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\x7fELF\x02\x01")
-        && bytes.get(18..20) == Some(&EM_CUDA.to_le_bytes()[..])
+    bytes.starts_with(b"\x7fELF\x02\x01") && bytes.get(18..20) == Some(&EM_CUDA.to_le_bytes()[..])
 }
 
 /// The kernels of a cubin: [`read`] without its architecture.
@@ -175,7 +174,11 @@ pub fn read(bytes: &[u8]) -> Result<Cubin, CubinError> {
             }
         }
     }
-    let kernels = order.iter().filter_map(|index| kernels.remove(index)).collect();
+    let kernels: Vec<Kernel> = order.iter().filter_map(|index| kernels.remove(index)).collect();
+    if kernels.iter().any(|k| k.registers == 0) {
+        let why = "a kernel has no register count";
+        return Err(CubinError::Attributes { section: ".nv.info".to_owned(), why });
+    }
     Ok(Cubin { sm, kernels })
 }
 

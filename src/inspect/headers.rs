@@ -24,10 +24,8 @@ const OWN: [(&str, &str); 14] = headers![
 ];
 
 /// The vectors are those that kernels on the CPU have.
-const VECTOR_TYPES: (&str, &str) = (
-    "attnbench/vector_types.h",
-    include_str!("../device/cpu/include/attnbench/vector_types.h"),
-);
+const VECTOR_TYPES: (&str, &str) =
+    ("attnbench/vector_types.h", include_str!("../device/cpu/include/attnbench/vector_types.h"));
 
 /// All of them.
 pub(super) fn headers() -> Headers {

@@ -177,7 +177,14 @@ mod tests {
         assert_eq!(names(&of("k<{kv}>", "")), ["k<float>", "k<__half>"]);
         assert_eq!(
             names(&of("k<{kv}, {tile}>", "")),
-            ["k<float, 1>", "k<float, 2>", "k<float, 3>", "k<__half, 1>", "k<__half, 2>", "k<__half, 3>"]
+            [
+                "k<float, 1>",
+                "k<float, 2>",
+                "k<float, 3>",
+                "k<__half, 1>",
+                "k<__half, 2>",
+                "k<__half, 3>"
+            ]
         );
         // Sizes in a range: the edges at least.
         let sizes = names(&of("k<{head_dim}>", ""));

@@ -71,10 +71,14 @@ pub enum NoteError {
     #[error("it is no AMD code object: {0}")]
     Elf(String),
     /// An ELF file for a processor that is not known here.
-    #[error("its e_flags 0x{0:x} name no processor known here; use a newer version of this program")]
+    #[error(
+        "its e_flags 0x{0:x} name no processor known here; use a newer version of this program"
+    )]
     Processor(u32),
     /// An AMD code object without the note.
-    #[error("it has no AMDGPU metadata note (code object version 3 or later has one); build it again")]
+    #[error(
+        "it has no AMDGPU metadata note (code object version 3 or later has one); build it again"
+    )]
     NoNote,
     /// The note is broken.
     #[error("its AMDGPU metadata note is broken: {0}; build it again")]
@@ -151,9 +155,8 @@ fn kernel(value: &Value) -> Result<Kernel, NoteError> {
             None => Err(NoteError::Note(format!("`{key}` of {name} is {v}, no 32-bit number"))),
         },
     };
-    let must = |key: &str| {
-        number(key)?.ok_or_else(|| NoteError::Note(format!("{name} has no `{key}`")))
-    };
+    let must =
+        |key: &str| number(key)?.ok_or_else(|| NoteError::Note(format!("{name} has no `{key}`")));
     Ok(Kernel {
         vgprs: must(".vgpr_count")?,
         agprs: number(".agpr_count")?,

@@ -9,7 +9,11 @@ use std::process::Command;
 
 /// Disassemblers tried, in order.
 const NAMES: [&str; 6] = [
-    "llvm-objdump-22", "llvm-objdump-21", "llvm-objdump-20", "llvm-objdump-19", "llvm-objdump",
+    "llvm-objdump-22",
+    "llvm-objdump-21",
+    "llvm-objdump-20",
+    "llvm-objdump-19",
+    "llvm-objdump",
     "/opt/rocm/llvm/bin/llvm-objdump",
 ];
 

@@ -85,8 +85,7 @@ pub fn sgpr_waves(target: &Target, wave: u32, sgprs: u32) -> u32 {
 pub fn occupancy(target: &Target, u: &Use) -> Occupancy {
     let l = target.limits(u.wave);
     let block = u.threads.max(1).div_ceil(u.wave);
-    let (vgpr, sgpr) =
-        (vgpr_waves(target, u.wave, u.vgprs), sgpr_waves(target, u.wave, u.sgprs));
+    let (vgpr, sgpr) = (vgpr_waves(target, u.wave, u.vgprs), sgpr_waves(target, u.wave, u.sgprs));
     let by_registers = vgpr.min(sgpr);
     // Of a block's waves each SIMD gets its share.
     let by_waves = by_registers * l.simds / block;

@@ -192,7 +192,9 @@ pub fn read(text: &str) -> Result<Vec<Row>, String> {
     let document: Value = serde_json::from_str(text).map_err(|e| format!("it is no JSON: {e}"))?;
     match document.get("format").and_then(Value::as_str) {
         Some(FORMAT) => {}
-        Some(other) => return Err(format!("its format is \"{other}\"; write it with inspect --json")),
+        Some(other) => {
+            return Err(format!("its format is \"{other}\"; write it with inspect --json"));
+        }
         None => return Err("it has no `format`; write it with inspect --json".to_owned()),
     }
     let rows = document.get("kernels").cloned().unwrap_or_default();

@@ -94,6 +94,10 @@ ATTNBENCH_INLINE int printf(const char*, T... arguments) {
     return sink[0];
 }
 
+// ROCm's device heap is not here; clang's own <new> wants the names.
+ATTNBENCH_INLINE void* malloc(size_t) { __builtin_trap(); }
+ATTNBENCH_INLINE void free(void*) { __builtin_trap(); }
+
 ATTNBENCH_INLINE void* memcpy(void* to, const void* from, size_t bytes) {
     return __builtin_memcpy(to, from, bytes);
 }
