@@ -19,10 +19,7 @@ fn built_in_kernels_neither_spill_nor_use_scratch_and_have_the_figures_kept() {
         command.extend(["--dtype", "f16"]);
     }
     let bench = Bench::new();
-    // `softmax` has f32 alone: with --dtype f16 it is said to have nothing, and the others are told.
-    let ran = bench.run(command);
-    let told = rows(&ran);
-    assert!(ran.code == 0 || !all && ran.code == 2, "{}", ran.stderr);
+    let told = rows(&bench.run(command).ends_with(0));
     assert!(told.len() >= if all { 200 } else { 24 }, "{}", told.len());
     for row in &told {
         let no_spill = !row.spills() && !row.uses_scratch() && row.fault.is_none();

@@ -58,13 +58,13 @@ fn too_many_live_values_spill_and_launch_bounds_decide() {
         return;
     }
     let bench = Bench::new();
-    let tight = plant(&bench, "tight", "k", "[1024, 1, 1]", &live(200, 1024));
-    let loose = plant(&bench, "loose", "k", "[64, 1, 1]", &live(200, 64));
+    let tight = plant(&bench, "tight", "k", "[1024, 1, 1]", &live(110, 1024));
+    let loose = plant(&bench, "loose", "k", "[64, 1, 1]", &live(110, 64));
     for arch in ["gfx90a", "gfx1100"] {
         let (tight, loose) = (only(&bench, &tight, arch), only(&bench, &loose, arch));
         assert!(tight.spills() && tight.scratch_bytes > 0, "{tight:?}");
         assert!(tight.counts.unwrap().scratch > 0, "{tight:?}");
-        assert!(!loose.spills() && loose.scratch_bytes == 0 && loose.vgprs > 200, "{loose:?}");
+        assert!(!loose.spills() && loose.scratch_bytes == 0 && loose.vgprs > 192, "{loose:?}");
         assert_eq!((tight.max_threads, loose.max_threads), (Some(1024), Some(64)));
         assert_eq!(loose.occupancy.unwrap().limit, "vgpr");
     }
@@ -105,6 +105,8 @@ fn widths_barriers_and_lines_are_those_of_the_source() {
         let (wide, narrow, half) = (counts("wide"), counts("narrow"), counts("half"));
         assert_eq!((wide.loads.b16, wide.loads.sum(), wide.stores.b16), (1, 1, 1), "{arch}");
         assert_eq!((narrow.loads.b4, narrow.loads.sum(), narrow.stores.b4), (1, 1, 1), "{arch}");
+        let on_target = only(&bench, "wide.toml", arch);
+        assert_eq!((on_target.lds_static_bytes, on_target.scratch_bytes), (0, 0), "{arch}");
         assert_eq!((half.loads.less, half.loads.sum(), half.stores.less), (1, 1, 1), "{arch}");
         assert_eq!((wide.barriers, wide.matrix), (1, 0), "{arch}");
         assert!(wide.waits > 0, "{arch}");
@@ -141,7 +143,7 @@ fn a_result_is_compared_with_an_earlier_one() {
         return;
     }
     let bench = Bench::new();
-    let kernel = plant(&bench, "changed", "k", "[64, 1, 1]", &live(40, 64));
+    let kernel = plant(&bench, "changed", "k", "[64, 1, 1]", &live(20, 64));
     let old = ["inspect", &kernel, "--json", "old.json"];
     bench.run(old).ends_with(0);
     let compare = ["inspect", &kernel, "--compare", "old.json", "--deny", "worse"];

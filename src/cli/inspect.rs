@@ -13,7 +13,7 @@ use attnbench::inspect::instances::{Instance, instances};
 use attnbench::inspect::listing::listing;
 use attnbench::inspect::target::Target;
 use attnbench::inspect::{Row, object, row};
-use attnbench::judge::space::{Filter, Space};
+use attnbench::judge::space::{Filter, Nothing, Space};
 use attnbench::kernel::{Code, Manifest};
 use attnbench::problem::DTypes;
 use attnbench::report::inspect::{self as report, Failed};
@@ -115,6 +115,10 @@ pub fn run(args: &Args) -> Result<Found> {
                 match drawn(args, manifest, *wave) {
                     Ok(all) => {
                         jobs.extend(all.into_iter().map(|i| Job { manifest, target, instance: i }));
+                    }
+                    // Of all built-in kernels those are meant that have such cases.
+                    Err(error) if args.kernels.is_empty() && error.is::<Nothing>() => {
+                        eprintln!("note: {error}");
                     }
                     Err(error) => found.fail(manifest, target, in_words(&error)),
                 }
@@ -252,16 +256,18 @@ fn build_all(args: &Args, builder: &Builder, jobs: &[Job<'_>], found: &mut Figur
     for (job, result) in jobs.iter().zip(results) {
         match result.into_inner() {
             Some(Ok((rows, built))) => {
-                if args.asm {
-                    let functions = functions(&built.assembly);
-                    for row in &rows {
-                        for f in functions.iter().filter(|f| f.name == row.symbol) {
-                            let text = listing(&built.assembly, f);
-                            found.listings += &format!("{} {text}", job.target);
-                        }
+                let functions = functions(&built.assembly);
+                for row in rows {
+                    // Two instances may differ in another entry only.
+                    if found.rows.iter_mut().any(|known| known.absorb(&row)) {
+                        continue;
                     }
+                    for f in functions.iter().filter(|f| args.asm && f.name == row.symbol) {
+                        let text = listing(&built.assembly, f);
+                        found.listings += &format!("{} {text}", job.target);
+                    }
+                    found.rows.push(row);
                 }
-                found.rows.extend(rows);
             }
             Some(Err(error @ CompileError::Rejected { .. })) => {
                 found.fail(job.manifest, job.target, error.to_string());

@@ -6,7 +6,7 @@ macro_rules! headers {
     ($($path:literal),* $(,)?) => { [$(($path, include_str!(concat!("include/", $path)))),*] };
 }
 
-const OWN: [(&str, &str); 14] = headers![
+const OWN: [(&str, &str); 15] = headers![
     "hip/hip_runtime.h",
     "hip/hip_fp16.h",
     "hip/hip_bf16.h",
@@ -18,17 +18,13 @@ const OWN: [(&str, &str); 14] = headers![
     "attnbench/math.h",
     "attnbench/reduce.h",
     "attnbench/reduce64.h",
+    "attnbench/vector_types.h",
     "attnbench/wave.h",
     "math.h",
     "cmath",
 ];
 
-/// The vectors are those that kernels on the CPU have.
-const VECTOR_TYPES: (&str, &str) =
-    ("attnbench/vector_types.h", include_str!("../device/cpu/include/attnbench/vector_types.h"));
-
 /// All of them.
 pub(super) fn headers() -> Headers {
-    let files = OWN.into_iter().chain([VECTOR_TYPES]).collect();
-    Headers { name: "include-amd", files }
+    Headers { name: "include-amd", files: OWN.to_vec() }
 }

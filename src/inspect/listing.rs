@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// One function as text: before each run of instructions the line that they came from, with its text
-/// where the file can be read, and the line that it was inlined into.
+/// where the file can be read. What was inlined is told at its own line, not at the call.
 pub fn listing(assembly: &str, function: &Function<'_>) -> String {
     let files = files(assembly);
     let mut sources = Sources::default();
@@ -18,13 +18,7 @@ pub fn listing(assembly: &str, function: &Function<'_>) -> String {
             let mut numbers = loc.split_whitespace();
             let number = |w: Option<&str>| w.and_then(|w| w.parse::<usize>().ok());
             let (file, row) = (number(numbers.next()), number(numbers.next()));
-            let outer = loc.rsplit_once("@[ ").map(|(_, outer)| {
-                let outer = outer.split_whitespace().next().unwrap_or_default();
-                let file = outer.rsplit_once('/').map_or(outer, |(_, name)| name);
-                // Without the column.
-                file.rsplit_once(':').map_or(file, |(place, _)| place).to_owned()
-            });
-            place = file.zip(row).map(|(file, row)| (file, row, outer));
+            place = file.zip(row);
             continue;
         }
         let label = trimmed.starts_with(".LBB") && trimmed.contains(':');
@@ -33,16 +27,14 @@ pub fn listing(assembly: &str, function: &Function<'_>) -> String {
             told = None;
         } else if mnemonic(trimmed).is_some() {
             if place != told
-                && let Some((file, row, outer)) = &place
+                && let Some((file, row)) = &place
             {
                 let path = files.get(file);
                 let name = path.and_then(|p| p.file_name()).unwrap_or_default().to_string_lossy();
                 let source = path.and_then(|p| sources.line(p, *row)).unwrap_or_default();
-                let inlined =
-                    outer.as_ref().map_or(String::new(), |o| format!(" (inlined at {o})"));
-                let _ = writeln!(text, "; {name}:{row}{inlined}: {source}");
+                let _ = writeln!(text, "; {name}:{row}: {source}");
             }
-            told.clone_from(&place);
+            told = place;
             let code = trimmed.split_once(" ; ").map_or(trimmed, |(code, _)| code.trim_end());
             let _ = writeln!(text, "        {}", code.replace('\t', " "));
         }

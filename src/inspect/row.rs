@@ -206,6 +206,29 @@ pub fn of_kernel(
 }
 
 impl Row {
+    /// Takes in the row of another instance that has the same code: its launches are drawn too.
+    /// `false`, and nothing done, where the code is another.
+    pub fn absorb(&mut self, other: &Row) -> bool {
+        let code = |r: &Row| (r.kernel.clone(), r.entry.clone(), r.target.clone(), r.wave);
+        let same = code(self) == code(other)
+            && self.defines == other.defines
+            && (self.vgprs, self.sgprs, self.counts) == (other.vgprs, other.sgprs, other.counts);
+        if !same {
+            return false;
+        }
+        self.lds_dynamic_bytes = self.lds_dynamic_bytes.max(other.lds_dynamic_bytes);
+        self.block_threads = match (self.block_threads, other.block_threads) {
+            (Some([a, b]), Some([c, d])) => Some([a.min(c), b.max(d)]),
+            (one, other) => one.or(other),
+        };
+        let waves = |o: &Option<RowOccupancy>| o.as_ref().map_or(f64::MAX, |o| o.waves);
+        if waves(&other.occupancy) < waves(&self.occupancy) {
+            self.occupancy.clone_from(&other.occupancy);
+        }
+        self.fault = self.fault.take().or_else(|| other.fault.clone());
+        true
+    }
+
     /// Whether anything of it lies in scratch memory, or was moved out of registers.
     pub fn spills(&self) -> bool {
         self.vgpr_spills.unwrap_or(0) + self.sgpr_spills.unwrap_or(0) > 0

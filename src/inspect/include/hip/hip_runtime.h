@@ -14,7 +14,6 @@
 #endif
 
 #include "../attnbench/device.h"
-// The very file that kernels on the CPU have: plain structs, usable on either side.
 #pragma clang force_cuda_host_device begin
 #include "../attnbench/vector_types.h"
 #pragma clang force_cuda_host_device end
