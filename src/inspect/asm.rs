@@ -141,12 +141,21 @@ pub fn mnemonic(line: &str) -> Option<&str> {
 /// Counts the instructions of a function's lines.
 pub fn count(lines: &[&str]) -> Counts {
     let mut c = Counts::default();
+    // On targets without scratch instructions it is a buffer, whose descriptor comes in s[0:3] and may be
+    // copied.
+    let mut descriptors = vec!["s[0:3]".to_owned()];
+    let copies = lines.iter().filter_map(|l| l.trim().strip_prefix("s_mov_b64 s["));
+    for copy in copies.filter_map(|l| l.strip_suffix("], s[0:1]")) {
+        if let Some(first) = copy.split(':').next().and_then(|n| n.parse::<u32>().ok()) {
+            descriptors.push(format!("s[{first}:{}]", first + 3));
+        }
+    }
     for line in lines {
         let Some(word) = mnemonic(line) else { continue };
         c.instructions += 1;
         let global = ["global_", "flat_", "buffer_"].iter().find_map(|p| word.strip_prefix(p));
-        // On targets without scratch instructions it is a buffer whose descriptor is s[0:3].
-        let to_scratch = word.starts_with("buffer_") && line.contains("s[0:3]");
+        let to_scratch =
+            word.starts_with("buffer_") && descriptors.iter().any(|d| line.contains(d.as_str()));
         if word.starts_with("scratch_") || to_scratch {
             c.scratch += 1;
         } else if let Some(rest) = global {
