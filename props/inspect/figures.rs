@@ -155,7 +155,7 @@ fn a_result_is_compared_with_an_earlier_one() {
     bench.run(["inspect", &kernel, "--compare", "old.json"]).ends_with(0);
     plant(&bench, "changed", "k", "[64, 1, 1]", &live(8, 64));
     let better = bench.run(compare).ends_with(0).stdout;
-    assert!(better.contains("better changed k gfx942 wave 64: vgprs "), "{better}");
+    assert!(better.contains("other  changed k gfx942 wave 64: vgprs "), "{better}");
 }
 
 /// Every name of the headers compiles on every kind of target, for both wave sizes of RDNA.

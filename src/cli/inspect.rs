@@ -57,7 +57,8 @@ pub struct Args {
     /// Compare with an earlier result
     #[arg(long, value_name = "OLD.json")]
     compare: Option<PathBuf>,
-    /// What makes the exit status 1: spills, scratch, or (with --compare) worse
+    /// What makes the exit status 1: spills, scratch, or (with --compare) worse: fewer waves, more
+    /// spills, scratch or LDS
     #[arg(long, value_name = "WHAT,…", value_delimiter = ',', value_parser = ["spills", "scratch", "worse"])]
     deny: Vec<String>,
     /// Write the result as JSON to a file, or to standard output for -

@@ -2,14 +2,14 @@
 
 use super::row::Row;
 
-/// Whether a change is for the better.
+/// Which way a figure went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Fewer registers, spills, bytes, or more waves.
+    /// More waves, fewer spills, fewer bytes of scratch or LDS.
     Better,
     /// The reverse.
     Worse,
-    /// Other code, of which neither can be said: another number of instructions.
+    /// Of which neither can be said: registers that leave the waves as they are, instructions.
     Other,
 }
 
@@ -91,18 +91,18 @@ pub fn compare(old: &[Row], new: &[Row]) -> Comparison {
 type Figure = (&'static str, Option<bool>, fn(&Row) -> Option<f64>);
 
 /// Figures, whether less of them is better (`None`: it is only another), and how they are got.
-/// Registers within the same occupancy are told and are no loss.
+/// Registers that matter show in the occupancy.
 const FIGURES: [Figure; 11] = [
     ("occupancy", Some(false), |r| r.occupancy.as_ref().map(|o| o.waves)),
     ("vgpr spills", Some(true), |r| r.vgpr_spills.map(f64::from)),
     ("sgpr spills", Some(true), |r| r.sgpr_spills.map(f64::from)),
     ("scratch bytes", Some(true), |r| Some(f64::from(r.scratch_bytes))),
-    ("vgprs", Some(true), |r| Some(f64::from(r.vgprs))),
-    ("sgprs", Some(true), |r| r.sgprs.map(f64::from)),
+    ("vgprs", None, |r| Some(f64::from(r.vgprs))),
+    ("sgprs", None, |r| r.sgprs.map(f64::from)),
     ("static lds bytes", Some(true), |r| Some(f64::from(r.lds_static_bytes))),
     ("16-byte loads", None, |r| r.counts.map(|c| f64::from(c.loads.b16))),
     ("global loads", None, |r| r.counts.map(|c| f64::from(c.loads.sum()))),
-    ("barriers", Some(true), |r| r.counts.map(|c| f64::from(c.barriers))),
+    ("barriers", None, |r| r.counts.map(|c| f64::from(c.barriers))),
     ("instructions", None, |r| r.counts.map(|c| f64::from(c.instructions))),
 ];
 

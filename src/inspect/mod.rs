@@ -15,6 +15,9 @@
 //! | NVIDIA's `.cubin`, and its limits | `cubin`, `nvidia` |
 //! | better or worse than an earlier result | `compare` |
 //!
+//! The headers have what the CPU device's have; of `<math.h>` not the inverse trigonometric functions,
+//! `cbrt`, `erfc`, `lgamma` and their like. Device `malloc` traps and `printf` prints nothing.
+//!
 //! Where a source calls `sinf`, `tanhf`, `powf`, `atomicAdd` on floats or `printf`, the code differs
 //! from what ROCm's own headers and library make: registers may differ a little.
 
