@@ -7,6 +7,7 @@ mod decode;
 mod device;
 mod diagnose;
 mod faults;
+mod inspect;
 mod laws;
 mod oracle;
 mod own_kernel;

@@ -5,6 +5,7 @@
 //! | floor | subject |
 //! | --- | --- |
 //! | [`report`] | tables and JSON of results |
+//! | [`inspect`] | kernels built for GPUs that are not there: registers, spills, occupancy |
 //! | [`judge`] | draw cases, run them, compare, shrink, save, replay; judge traces |
 //! | [`kernel`] | manifests, built-in kernels, launches |
 //! | [`device`] | compile and run kernels; the only floor with `unsafe` |
@@ -16,6 +17,7 @@
 pub mod data;
 #[allow(unsafe_code)]
 pub mod device;
+pub mod inspect;
 pub mod judge;
 pub mod kernel;
 pub mod oracle;

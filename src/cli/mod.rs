@@ -5,6 +5,7 @@
 mod attend;
 mod common;
 mod diagnose;
+mod inspect;
 mod list;
 mod machine;
 mod replay;
@@ -34,6 +35,8 @@ enum Command {
     Attend(attend::Args),
     /// Judge GRETA traces, in the tables of their reports
     Trace(trace::Args),
+    /// Build kernels for AMD targets, with no GPU: registers, spills, LDS, occupancy, load widths
+    Inspect(inspect::Args),
     /// The built-in kernels
     Kernels,
     /// The devices that kernels can run on
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Diagnose(args) => diagnose::run(&args),
         Command::Attend(args) => attend::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Kernels => list::kernels(),
         Command::Devices => list::devices(),
     };

@@ -113,7 +113,7 @@ fn parse_shard(text: &str) -> Result<(usize, usize), String> {
     }
 }
 
-fn parse_range(text: &str) -> Result<(usize, usize), String> {
+pub(super) fn parse_range(text: &str) -> Result<(usize, usize), String> {
     let number = |t: &str| t.trim_start_matches('=').parse::<usize>().ok();
     let range = match text.split_once("..") {
         Some((a, b)) => number(a).zip(number(b)),

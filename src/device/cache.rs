@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use super::CompileError;
 
 /// Adds bytes and their length, so that no two lists of fields hash alike.
-pub(super) fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
+pub(crate) fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
     hasher.update(&(bytes.len() as u64).to_le_bytes());
     hasher.update(bytes);
 }
@@ -82,7 +82,7 @@ pub(super) struct Lock {
 }
 
 /// Writes a whole file by rename, making its folder.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CompileError> {
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CompileError> {
     let write = || -> io::Result<()> {
         let dir = parent(path);
         fs::create_dir_all(dir)?;
@@ -99,7 +99,7 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// The one message for a cache that cannot be written.
-pub(super) fn unwritable(path: &Path, error: &io::Error) -> CompileError {
+pub(crate) fn unwritable(path: &Path, error: &io::Error) -> CompileError {
     CompileError::Io {
         what: format!("writing {} in the compile cache", path.display()),
         why: format!("{error}; make room there, or set ATTNBENCH_CACHE to a folder you can write"),

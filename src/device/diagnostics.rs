@@ -3,17 +3,17 @@
 use std::path::Path;
 
 /// What the file name of an entry's line in the wrapper starts with.
-pub(super) const ENTRY_FILE: &str = "attnbench-entry-";
+pub(crate) const ENTRY_FILE: &str = "attnbench-entry-";
 
 /// The files that messages may name.
-pub(super) struct Files<'a> {
+pub(crate) struct Files<'a> {
     /// The source as the compiler was told, and as its user knows it.
-    pub(super) source: &'a Path,
-    pub(super) shown: &'a Path,
+    pub(crate) source: &'a Path,
+    pub(crate) shown: &'a Path,
     /// The generated translation unit and the HIP headers: not the user's.
-    pub(super) wrapper: &'a Path,
-    pub(super) headers: &'a Path,
-    pub(super) entries: &'a [String],
+    pub(crate) wrapper: &'a Path,
+    pub(crate) headers: &'a Path,
+    pub(crate) entries: &'a [String],
 }
 
 /// One `file:line:column: kind: text` line.
@@ -25,7 +25,7 @@ struct Line<'a> {
 }
 
 /// The first error of `messages`, and all of them with the user's own path.
-pub(super) fn first_error(messages: &str, files: &Files<'_>) -> (String, String) {
+pub(crate) fn first_error(messages: &str, files: &Files<'_>) -> (String, String) {
     let source = files.source.to_string_lossy();
     let shown = files.shown.to_string_lossy();
     let all = messages.replace(&*source, &shown);

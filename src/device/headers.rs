@@ -5,38 +5,41 @@ use std::path::{Path, PathBuf};
 use super::CompileError;
 use super::cache;
 
-/// Headers by their path in the folder, and their text.
-pub(crate) type Headers = [(&'static str, &'static str)];
-
-/// Hash of headers, hexadecimal.
-pub(crate) fn hash(headers: &Headers) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for (path, text) in headers {
-        cache::field(&mut hasher, path.as_bytes());
-        cache::field(&mut hasher, text.as_bytes());
-    }
-    hasher.finalize().to_hex().as_str()[..32].to_owned()
+/// A set of headers.
+pub(crate) struct Headers {
+    /// What their folder in a cache is called, before the hash.
+    pub(crate) name: &'static str,
+    /// Path and text of each.
+    pub(crate) files: Vec<(&'static str, &'static str)>,
 }
 
-/// The folder's name in a cache.
-pub(crate) fn folder(hash: &str) -> String {
-    format!("include-{hash}")
-}
-
-/// The folder that holds the headers in this cache; writes it on first use.
-pub(crate) fn materialise(
-    headers: &Headers,
-    hash: &str,
-    cache_dir: &Path,
-) -> Result<PathBuf, CompileError> {
-    let dir = cache_dir.join(folder(hash));
-    for (path, text) in headers {
-        let file = dir.join(path);
-        // why: a reader may have deleted or emptied one; a length is enough to see that.
-        if std::fs::metadata(&file).is_ok_and(|m| m.len() == text.len() as u64) {
-            continue;
+impl Headers {
+    /// Hash of all of them, hexadecimal.
+    pub(crate) fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for (path, text) in &self.files {
+            cache::field(&mut hasher, path.as_bytes());
+            cache::field(&mut hasher, text.as_bytes());
         }
-        cache::write_atomically(&file, text.as_bytes())?;
+        hasher.finalize().to_hex().as_str()[..32].to_owned()
     }
-    Ok(dir)
+
+    /// The folder's name in a cache.
+    pub(crate) fn folder(&self) -> String {
+        format!("{}-{}", self.name, self.hash())
+    }
+
+    /// The folder that holds the headers in this cache; writes it on first use.
+    pub(crate) fn materialise(&self, cache_dir: &Path) -> Result<PathBuf, CompileError> {
+        let dir = cache_dir.join(self.folder());
+        for (path, text) in &self.files {
+            let file = dir.join(path);
+            // why: a reader may have deleted or emptied one; a length is enough to see that.
+            if std::fs::metadata(&file).is_ok_and(|m| m.len() == text.len() as u64) {
+                continue;
+            }
+            cache::write_atomically(&file, text.as_bytes())?;
+        }
+        Ok(dir)
+    }
 }

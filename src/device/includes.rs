@@ -10,15 +10,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a scan found.
-pub(super) struct Scan {
+pub(crate) struct Scan {
     /// Each file once, the source first, with its contents.
-    pub(super) files: Vec<(PathBuf, Vec<u8>)>,
+    pub(crate) files: Vec<(PathBuf, Vec<u8>)>,
     /// Whether some `#include` names its file by a macro, which only the compiler can follow.
-    pub(super) computed: bool,
+    pub(crate) computed: bool,
 }
 
 /// Reads `source` and everything that it includes from its own folder and `dirs`.
-pub(super) fn scan(source: &Path, dirs: &[PathBuf]) -> io::Result<Scan> {
+pub(crate) fn scan(source: &Path, dirs: &[PathBuf]) -> io::Result<Scan> {
     let mut found = Scan { files: Vec::new(), computed: false };
     let mut seen = HashSet::from([source.to_owned()]);
     let mut open = vec![(source.to_owned(), fs::read(source)?)];

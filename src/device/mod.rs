@@ -8,14 +8,14 @@
 //!
 //! `unsafe` is allowed on this floor only.
 
-mod cache;
+pub(crate) mod cache;
 mod check;
 pub mod cpu;
-mod diagnostics;
+pub(crate) mod diagnostics;
 pub mod finding;
 pub mod gpu;
-mod headers;
-mod includes;
+pub(crate) mod headers;
+pub(crate) mod includes;
 mod memory;
 mod params;
 mod wire;

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::cache::{self, Slot};
 use super::super::diagnostics::{self, Files};
-use super::super::headers::{self, Headers};
+use super::super::headers::Headers;
 use super::super::{CompileError, Module, ParamKind, Source, includes, params, wire};
 use super::compiler::{Job, Made, Unit};
 use super::library::Libraries;
@@ -25,33 +25,41 @@ use super::{Api, GpuConfig};
 
 macro_rules! headers {
     ($($path:literal from $file:literal),* $(,)?) => {
-        [$(($path, include_str!(concat!("include/", $file)))),*]
+        vec![$(($path, include_str!(concat!("include/", $file)))),*]
     };
 }
 
-const CUDA: &Headers = &headers![
-    "hip/hip_runtime.h" from "cuda/hip/hip_runtime.h",
-    "hip/hip_fp16.h" from "cuda/hip/hip_fp16.h",
-    "hip/hip_bf16.h" from "cuda/hip/hip_bf16.h",
-    "hip/hip_bfloat16.h" from "cuda/hip/hip_bfloat16.h",
-    "attnbench/params.h" from "common/attnbench/params.h",
-    "attnbench/changed.hip" from "common/attnbench/changed.hip",
-    "assert.h" from "cuda/assert.h",
-    "float.h" from "cuda/float.h",
-    "limits.h" from "cuda/limits.h",
-    "math.h" from "cuda/math.h",
-    "stdint.h" from "cuda/stdint.h",
-    "stdio.h" from "cuda/stdio.h",
-];
+/// What a HIP kernel includes, for NVRTC.
+static CUDA: LazyLock<Headers> = LazyLock::new(|| Headers {
+    name: "include-cuda",
+    files: headers![
+        "hip/hip_runtime.h" from "cuda/hip/hip_runtime.h",
+        "hip/hip_fp16.h" from "cuda/hip/hip_fp16.h",
+        "hip/hip_bf16.h" from "cuda/hip/hip_bf16.h",
+        "hip/hip_bfloat16.h" from "cuda/hip/hip_bfloat16.h",
+        "attnbench/params.h" from "common/attnbench/params.h",
+        "attnbench/changed.hip" from "common/attnbench/changed.hip",
+        "assert.h" from "cuda/assert.h",
+        "float.h" from "cuda/float.h",
+        "limits.h" from "cuda/limits.h",
+        "math.h" from "cuda/math.h",
+        "stdint.h" from "cuda/stdint.h",
+        "stdio.h" from "cuda/stdio.h",
+    ],
+});
 
-const HIP: &Headers = &headers![
-    "hip/hip_runtime.h" from "hiprtc/hip/hip_runtime.h",
-    "hip/hip_fp16.h" from "hiprtc/hip/hip_fp16.h",
-    "hip/hip_bf16.h" from "hiprtc/hip/hip_bf16.h",
-    "hip/hip_bfloat16.h" from "hiprtc/hip/hip_bfloat16.h",
-    "attnbench/params.h" from "common/attnbench/params.h",
-    "attnbench/changed.hip" from "common/attnbench/changed.hip",
-];
+/// What a HIP kernel includes, for hiprtc.
+static HIP: LazyLock<Headers> = LazyLock::new(|| Headers {
+    name: "include-hip",
+    files: headers![
+        "hip/hip_runtime.h" from "hiprtc/hip/hip_runtime.h",
+        "hip/hip_fp16.h" from "hiprtc/hip/hip_fp16.h",
+        "hip/hip_bf16.h" from "hiprtc/hip/hip_bf16.h",
+        "hip/hip_bfloat16.h" from "hiprtc/hip/hip_bfloat16.h",
+        "attnbench/params.h" from "common/attnbench/params.h",
+        "attnbench/changed.hip" from "common/attnbench/changed.hip",
+    ],
+});
 
 /// The kernel that looks for what a run changed.
 const CHANGED: &str = "attnbench_changed";
@@ -107,11 +115,7 @@ impl Compiler {
 
     /// The kernel that looks for what a run changed and may not have.
     pub(super) fn changed(&self, arch: &str, wave: u32) -> Result<Module, CompileError> {
-        let folder = headers::materialise(
-            self.headers(),
-            &headers::hash(self.headers()),
-            &self.config.cache_dir,
-        )?;
+        let folder = self.headers().materialise(&self.config.cache_dir)?;
         let source = Source {
             file: folder.join("attnbench/changed.hip"),
             include_dirs: Vec::new(),
@@ -125,8 +129,8 @@ impl Compiler {
     /// The headers that stand in for the vendor's.
     fn headers(&self) -> &'static Headers {
         match self.api {
-            Api::Cuda => CUDA,
-            Api::Hip => HIP,
+            Api::Cuda => &CUDA,
+            Api::Hip => &HIP,
         }
     }
 
@@ -137,8 +141,8 @@ impl Compiler {
     pub fn compile(&self, source: &Source, arch: &str) -> Result<Module, CompileError> {
         let path = absolute(&source.file)?;
         let own = self.headers();
-        let own_hash = headers::hash(own);
-        let folder = headers::materialise(own, &own_hash, &self.config.cache_dir)?;
+        let own_hash = own.hash();
+        let folder = own.materialise(&self.config.cache_dir)?;
         let folder = absolute(&folder)?;
         let mut folders = Vec::new();
         let given = source.include_dirs.iter().map(PathBuf::as_path);
