@@ -323,9 +323,11 @@ pub fn manifest(data: &[u8]) -> bool {
     let module = Module {
         hash: "0".into(),
         file: Arc::new(PathBuf::from("fuzz.so")),
+        kernels: Arc::default(),
         params: Arc::new(vec![None; source.entries.len()]),
         entries: Arc::new(source.entries),
         wave: env.wave,
+        log: "".into(),
     };
     match manifest.launches(&env, &module, &|_| Ok(Arg::Address(0))) {
         Ok(launches) => {

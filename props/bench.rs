@@ -62,6 +62,8 @@ impl Bench {
     ) -> Ran {
         let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_attnbench"));
         command.current_dir(self.dir()).env("ATTNBENCH_CACHE", cache()).args(args);
+        // Also where there is a GPU: what is tested is known of the CPU device.
+        command.env("ATTNBENCH_DEVICE", "cpu");
         command.envs(variables.iter().copied()).timeout(PATIENCE);
         let output = command.output().expect("the program starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -7,6 +7,7 @@ mod decode;
 mod device;
 mod diagnose;
 mod faults;
+mod gpu;
 mod inspect;
 mod laws;
 mod oracle;

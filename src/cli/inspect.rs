@@ -5,6 +5,7 @@ use super::common::{check_writable, in_words, json_on_stdout, print, registry, w
 use anyhow::{Context, Result, bail};
 use attnbench::device::CompileError;
 use attnbench::device::cpu::CpuConfig;
+use attnbench::device::gpu;
 use attnbench::inspect::asm::{disassembled, functions};
 use attnbench::inspect::build::Builder;
 use attnbench::inspect::compare::compare;
@@ -12,7 +13,7 @@ use attnbench::inspect::compiler::{Compiler, chosen};
 use attnbench::inspect::instances::{Instance, instances};
 use attnbench::inspect::listing::listing;
 use attnbench::inspect::target::Target;
-use attnbench::inspect::{Row, object, row};
+use attnbench::inspect::{Row, nvidia, object, row};
 use attnbench::judge::space::{Filter, Nothing, Space};
 use attnbench::kernel::{Code, Manifest};
 use attnbench::problem::DTypes;
@@ -103,13 +104,15 @@ pub fn run(args: &Args) -> Result<Found> {
         manifests.iter().filter(|m| matches!(m.code, Code::Source(_))).collect();
     if !sources.is_empty() {
         let targets = targets(args)?;
-        let compiler = args.compiler.clone().or_else(|| chosen(|name| std::env::var_os(name)));
-        let compiler = Compiler::find(compiler.as_deref())?;
-        for (target, _) in &targets {
-            compiler.check(target)?;
+        if !targets.is_empty() {
+            let compiler = args.compiler.clone().or_else(|| chosen(|name| std::env::var_os(name)));
+            let compiler = Compiler::find(compiler.as_deref())?;
+            for (target, _) in &targets {
+                compiler.check(target)?;
+            }
+            let cache_dir = CpuConfig::from_env().cache_dir;
+            builder = Some(Builder { compiler, cache_dir });
         }
-        let cache_dir = CpuConfig::from_env().cache_dir;
-        let built = Builder { compiler, cache_dir };
         let mut jobs = Vec::new();
         for manifest in &sources {
             for (target, wave) in &targets {
@@ -121,12 +124,14 @@ pub fn run(args: &Args) -> Result<Found> {
                     Err(error) if args.kernels.is_empty() && error.is::<Nothing>() => {
                         eprintln!("note: {error}");
                     }
-                    Err(error) => found.fail(manifest, target, in_words(&error)),
+                    Err(error) => found.fail(manifest, &target.id, in_words(&error)),
                 }
             }
         }
-        build_all(args, &built, &jobs, &mut found)?;
-        builder = Some(built);
+        if let Some(builder) = &builder {
+            build_all(args, builder, &jobs, &mut found)?;
+        }
+        for_nvidia(args, &sources, &mut found)?;
     }
     for manifest in &manifests {
         if let Code::Object(path) = &manifest.code {
@@ -145,10 +150,7 @@ fn targets(args: &Args) -> Result<Vec<(Target, u32)>> {
     let mut targets = Vec::new();
     for name in &args.arch {
         if name.starts_with("sm_") {
-            bail!(
-                "--arch {name}: sources are not built for NVIDIA yet in this version; give a cubin \
-                 (nvcc -cubin -arch={name}), or AMD targets such as gfx942"
-            );
+            continue;
         }
         let target = Target::parse(name).map_err(|e| anyhow::anyhow!("--arch: {e}"))?;
         let wave = args.wave.parse().unwrap_or_else(|_| target.wave());
@@ -206,6 +208,36 @@ fn drawn(args: &Args, manifest: &Manifest, wave: u32) -> Result<Vec<Instance>> {
     Ok(all)
 }
 
+/// Builds for NVIDIA's targets with NVRTC, and reads the cubins.
+fn for_nvidia(args: &Args, sources: &[&Manifest], found: &mut Figures) -> Result<()> {
+    let compiler = gpu::Compiler::new(gpu::Api::Cuda, gpu::GpuConfig::from_env());
+    for arch in args.arch.iter().filter(|name| name.starts_with("sm_")) {
+        compiler.version().with_context(|| format!("--arch {arch}"))?;
+        for manifest in sources {
+            let instances = match drawn(args, manifest, 32) {
+                Ok(instances) => instances,
+                Err(error) => {
+                    found.fail(manifest, arch, in_words(&error));
+                    continue;
+                }
+            };
+            for instance in instances {
+                match nvidia::of_instance(&compiler, &manifest.name, &instance, arch) {
+                    Ok(rows) => {
+                        for row in rows {
+                            if !found.rows.iter_mut().any(|known| known.absorb(&row)) {
+                                found.rows.push(row);
+                            }
+                        }
+                    }
+                    Err(error) => found.fail(manifest, arch, error.to_string()),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// One compilation.
 struct Job<'a> {
     manifest: &'a Manifest,
@@ -215,14 +247,14 @@ struct Job<'a> {
 
 impl Figures {
     /// Says why a kernel has no row; once, though each of its instances and targets may say the same.
-    fn fail(&mut self, manifest: &Manifest, target: &Target, error: String) {
+    fn fail(&mut self, manifest: &Manifest, target: &str, error: String) {
         let told = |f: &Failed| f.kernel == manifest.name && f.error == error;
         if !self.failed.iter().any(told) {
             let starts = error.starts_with(&manifest.name);
             let prefix = if starts { String::new() } else { format!("{}: ", manifest.name) };
             eprintln!("error: {prefix}{error}");
         }
-        let target = Some(target.id.clone());
+        let target = Some(target.to_owned());
         let failed = Failed { kernel: manifest.name.clone(), target, error };
         if !self.failed.contains(&failed) {
             self.failed.push(failed);
@@ -271,7 +303,7 @@ fn build_all(args: &Args, builder: &Builder, jobs: &[Job<'_>], found: &mut Figur
                 }
             }
             Some(Err(error @ CompileError::Rejected { .. })) => {
-                found.fail(job.manifest, job.target, error.to_string());
+                found.fail(job.manifest, &job.target.id, error.to_string());
             }
             Some(Err(error)) => return Err(error.into()),
             None => {}

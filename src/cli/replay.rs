@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "KERNEL|MANIFEST.toml")]
     kernel: Option<String>,
     /// Where to run: auto, cpu, hip[:N] or cuda[:N]
-    #[arg(long, default_value = "auto")]
+    #[arg(long, env = "ATTNBENCH_DEVICE", hide_env_values = true, default_value = "auto")]
     device: String,
     #[command(flatten)]
     sanitize: Sanitize,

@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(value_name = "KERNEL|MANIFEST.toml")]
     kernels: Vec<String>,
     /// Where to run: auto (hip, then cuda, then cpu), cpu, hip[:N] or cuda[:N]
-    #[arg(long, default_value = "auto")]
+    #[arg(long, env = "ATTNBENCH_DEVICE", hide_env_values = true, default_value = "auto")]
     device: String,
     /// Lanes of a wave: 32, 64 or both, as far as the device has them
     #[arg(long, default_value = "both", value_parser = ["32", "64", "both"])]

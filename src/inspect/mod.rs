@@ -25,7 +25,6 @@ pub mod asm;
 pub mod build;
 pub mod compare;
 pub mod compiler;
-pub mod cubin;
 mod headers;
 pub mod instances;
 pub mod listing;

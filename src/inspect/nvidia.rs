@@ -3,10 +3,12 @@
 //! *Sources:* CUDA C++ Programming Guide, "Compute Capabilities" (technical specifications per
 //! compute capability); `cuda_occupancy.h` of the CUDA toolkit, for how registers are given out.
 
-use super::cubin::{Cubin, Kernel, RESERVED_SHARED};
-use super::instances::Shape;
+use super::instances::{Instance, Shape};
 use super::occupancy::Limit;
 use super::row::{Row, RowOccupancy};
+use crate::device::CompileError;
+use crate::device::gpu::Compiler;
+use crate::device::gpu::cubin::{self, Cubin, Kernel, RESERVED_SHARED};
 use std::collections::BTreeMap;
 
 /// What an SM has.
@@ -66,6 +68,51 @@ pub fn occupancy(limits: &Limits, registers: u32, shared: u32, threads: u32) -> 
         Limit::Block
     };
     (blocks, limit)
+}
+
+/// Builds an instance for a target with NVRTC and gives a row for each entry.
+///
+/// # Errors
+/// [`CompileError`]: what the compiler refuses, or that there is none.
+pub fn of_instance(
+    compiler: &Compiler,
+    kernel: &str,
+    instance: &Instance,
+    arch: &str,
+) -> Result<Vec<Row>, CompileError> {
+    let source = &instance.source;
+    let module = compiler.compile(source, arch)?;
+    let file = module.file.display().to_string();
+    let io = |why: String| CompileError::Io { what: format!("reading {file}"), why };
+    let bytes = std::fs::read(&*module.file).map_err(|e| io(e.to_string()))?;
+    let cubin = cubin::read(&bytes).map_err(|e| io(e.to_string()))?;
+    let mut rows = Vec::new();
+    for (index, (entry, symbol)) in source.entries.iter().zip(&*module.kernels).enumerate() {
+        let Some(figures) = cubin.kernels.iter().find(|k| k.name == *symbol) else {
+            return Err(io(format!("there is no kernel `{symbol}` in it")));
+        };
+        let shapes: Vec<Shape> = instance.shapes[index].iter().copied().collect();
+        let mut row = row(kernel, &cubin, figures, &shapes);
+        row.entry = entry.clone();
+        row.dtype = Some(instance.dtype.clone());
+        row.params = instance.params.clone();
+        row.defines = source.defines.iter().map(|(n, t)| format!("{n}={t}")).collect();
+        row.vgpr_spills = spilled(&module.log, symbol);
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Registers that a kernel spilled, as `ptxas -v` has it: words stored. `None` where the log says
+/// nothing of the kernel.
+fn spilled(log: &str, symbol: &str) -> Option<u32> {
+    let mut lines = log
+        .lines()
+        .skip_while(|line| !line.ends_with(symbol) || !line.contains("Function properties for"));
+    let line = lines.nth(1)?;
+    let bytes = line.split(',').find(|part| part.contains("spill stores"))?;
+    let bytes: u32 = bytes.split_whitespace().next()?.parse().ok()?;
+    Some(bytes.div_ceil(4))
 }
 
 /// The row of a cubin's kernel over its launches; 256 threads are taken where none is known.
@@ -133,6 +180,19 @@ pub fn row(kernel: &str, cubin: &Cubin, k: &Kernel, shapes: &[Shape]) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spills_are_read_from_the_compilers_log() {
+        let log = "ptxas info    : 8 bytes gmem\n\
+                   ptxas info    : Compiling entry function '_Z1kPf' for 'sm_90'\n\
+                   ptxas info    : Function properties for _Z1kPf\n\
+                   ptxas         .     40 bytes stack frame, 36 bytes spill stores, 48 bytes spill loads\n\
+                   ptxas info    : Function properties for _Z1lPf\n\
+                   ptxas         .     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n";
+        assert_eq!(spilled(log, "_Z1kPf"), Some(9));
+        assert_eq!(spilled(log, "_Z1lPf"), Some(0));
+        assert_eq!(spilled(log, "_Z1mPf"), None);
+    }
 
     /// By hand, from the tables of the guide.
     #[test]

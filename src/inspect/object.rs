@@ -3,7 +3,8 @@
 use super::asm::{count, disassembled};
 use super::instances::Shape;
 use super::row::{self, Row};
-use super::{cubin, note, nvidia};
+use super::{note, nvidia};
+use crate::device::gpu::cubin;
 use std::path::Path;
 use std::process::Command;
 

@@ -334,6 +334,11 @@ impl Device for CpuDevice {
     }
 
     fn compile(&self, source: &Source) -> Result<Module, CompileError> {
+        if super::gpu::object::api_of(&source.file).is_some() {
+            let file = source.file.display().to_string();
+            let why = "a compiled kernel runs on a GPU only; use --device hip or cuda".to_owned();
+            return Err(CompileError::Rejected { file, first: why.clone(), all: why });
+        }
         let setting = compile::Setting {
             toolchain: &self.toolchain,
             cache_dir: &self.config.cache_dir,

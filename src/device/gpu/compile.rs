@@ -53,6 +53,8 @@ static HIP: LazyLock<Headers> = LazyLock::new(|| Headers {
     name: "include-hip",
     files: headers![
         "hip/hip_runtime.h" from "hiprtc/hip/hip_runtime.h",
+        "math.h" from "hiprtc/math.h",
+        "stdint.h" from "hiprtc/stdint.h",
         "hip/hip_fp16.h" from "hiprtc/hip/hip_fp16.h",
         "hip/hip_bf16.h" from "hiprtc/hip/hip_bf16.h",
         "hip/hip_bfloat16.h" from "hiprtc/hip/hip_bfloat16.h",

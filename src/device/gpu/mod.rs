@@ -16,10 +16,12 @@
 
 mod compile;
 mod compiler;
+pub mod cubin;
 mod cuda;
 mod driver;
 mod hip;
 mod library;
+pub mod object;
 mod protocol;
 mod server;
 mod worker;
@@ -541,6 +543,9 @@ impl Device for GpuDevice {
     }
 
     fn compile(&self, source: &Source) -> Result<Module, CompileError> {
+        if object::api_of(&source.file).is_some() {
+            return object::load(source, self.family.api);
+        }
         self.family.compiler.compile(source, &self.family.info.arch)
     }
 

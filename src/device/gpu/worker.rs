@@ -85,6 +85,9 @@ fn serve(api: Api, ordinal: u32) -> io::Result<()> {
     leave(0)
 }
 
+/// Arguments of 0 behind those of a launch.
+const SPARE_ARGS: usize = 64;
+
 /// Blocks a run that look for what it changed.
 const LOOKING_BLOCKS: u32 = 64;
 
@@ -413,7 +416,9 @@ impl Lane<'_> {
             Word::Offset(offset) => (arena.0 + offset) as u64,
             Word::Bits(bits) => bits,
         };
-        let words: Vec<u64> = launch.args.iter().map(word).collect();
+        let mut words: Vec<u64> = launch.args.iter().map(word).collect();
+        // A kernel whose parameters nobody could count may have more: they are then 0.
+        words.resize(words.len() + SPARE_ARGS, 0);
         let mut args: Vec<*mut c_void> =
             words.iter().map(|word| std::ptr::from_ref(word).cast_mut().cast()).collect();
         let driver = &self.shared.driver;

@@ -1,0 +1,2 @@
+// math.h: hiprtc knows its functions already.
+#pragma once
