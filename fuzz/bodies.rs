@@ -4,8 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use attnbench::data::slice::{KvSlice, Saved, Tensor};
 use attnbench::data::trace;
@@ -320,21 +319,14 @@ pub fn manifest(data: &[u8]) -> bool {
     assert_eq!(source.defines.len(), manifest.defines.len());
     let distinct: BTreeSet<&String> = source.entries.iter().collect();
     assert!(distinct.len() == source.entries.len() && distinct.len() <= manifest.launches.len());
-    let module = Module {
-        hash: "0".into(),
-        file: Arc::new(PathBuf::from("fuzz.so")),
-        kernels: Arc::default(),
-        params: Arc::new(vec![None; source.entries.len()]),
-        entries: Arc::new(source.entries),
-        wave: env.wave,
-        log: "".into(),
-    };
+    let entries = source.entries;
+    let module = Module::uncompiled(entries.len(), env.wave);
     match manifest.launches(&env, &module, &|_| Ok(Arg::Address(0))) {
         Ok(launches) => {
             assert!(launches.len() <= manifest.launches.len());
             for launch in launches {
                 assert!(launch.grid.iter().chain(&launch.block).all(|n| *n > 0));
-                assert!(launch.entry < module.entries.len());
+                assert!(launch.entry < entries.len());
             }
         }
         Err(e) => {

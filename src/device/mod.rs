@@ -84,6 +84,21 @@ pub struct Module {
     pub log: Arc<str>,
 }
 
+impl Module {
+    /// A module that nothing compiled, of so many entries: for launches that are looked at, not made.
+    pub fn uncompiled(entries: usize, wave: u32) -> Module {
+        Module {
+            hash: "".into(),
+            file: Arc::default(),
+            entries: Arc::default(),
+            kernels: Arc::default(),
+            params: Arc::new(vec![None; entries]),
+            wave,
+            log: "".into(),
+        }
+    }
+}
+
 /// A kernel argument.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arg {

@@ -10,8 +10,6 @@ use crate::judge::space::Space;
 use crate::kernel::{Env, Manifest, PlanError};
 use crate::problem::Case;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Cases drawn: the edges of every axis, and as many again several times over.
 const DRAWN: usize = 256;
@@ -112,7 +110,11 @@ impl Found {
         let env = Env::new(case, &placements);
         let source = manifest.source(&env)?;
         let entries = source.entries.len();
-        let launches = manifest.launches(&env, &uncompiled(&source), &|_| Ok(Arg::Null))?;
+        let launches = manifest.launches(
+            &env,
+            &Module::uncompiled(source.entries.len(), source.wave),
+            &|_| Ok(Arg::Null),
+        )?;
         let at = *self.by_source.entry(source.clone()).or_insert_with(|| {
             self.instances.push(Instance {
                 source,
@@ -129,19 +131,6 @@ impl Found {
             self.instances[at].shapes[launch.entry].insert(shape);
         }
         Ok(())
-    }
-}
-
-/// A module of which only the number of entries is asked.
-fn uncompiled(source: &Source) -> Module {
-    Module {
-        hash: "".into(),
-        file: Arc::new(PathBuf::new()),
-        entries: Arc::default(),
-        kernels: Arc::default(),
-        params: Arc::new(vec![None; source.entries.len()]),
-        wave: source.wave,
-        log: "".into(),
     }
 }
 

@@ -571,10 +571,7 @@ fn a_message_stays_one_line_whatever_is_in_the_file() {
     manifest.complete(&mut case);
     manifest.supports(&case).unwrap();
     let env = crate::kernel::Env::new(&case, &case.placements().unwrap());
-    let file = std::sync::Arc::new(PathBuf::from("small.so"));
-    let (hash, entries) = ("0".into(), std::sync::Arc::default());
-    let params = std::sync::Arc::new(vec![None]);
-    let module = crate::device::Module { hash, file, entries, params, wave: 32 };
+    let module = crate::device::Module::uncompiled(1, 32);
     let message = manifest
         .launches(&env, &module, &|_| Ok(crate::device::Arg::Null))
         .expect_err("a negative grid")

@@ -267,7 +267,6 @@ mod tests {
     use super::*;
     use crate::problem::{Case, Pointer};
     use std::path::{Path, PathBuf};
-    use std::sync::Arc;
 
     const HEAD: &str = r#"
 format = "kernel/1"
@@ -314,14 +313,7 @@ dtype = [{ q = "f32", kv = "f16", out = "f32" }]
     }
 
     fn module(entries: usize) -> Module {
-        let file = Arc::new(PathBuf::from("two.so"));
-        Module {
-            hash: "0".into(),
-            file,
-            entries: Arc::default(),
-            params: Arc::new(vec![None; entries]),
-            wave: 64,
-        }
+        Module::uncompiled(entries, 64)
     }
 
     const CASE: &str =

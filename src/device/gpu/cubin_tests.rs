@@ -1,8 +1,8 @@
 use super::*;
 
 /// Both from props/inspect/two.cu, by NVRTC 12.9 and 13.5 (props/inspect/README.md).
-const CUDA12: &[u8] = include_bytes!("../../props/inspect/cuda12_sm80.cubin");
-const CUDA13: &[u8] = include_bytes!("../../props/inspect/cuda13_sm90.cubin");
+const CUDA12: &[u8] = include_bytes!("../../../props/inspect/cuda12_sm80.cubin");
+const CUDA13: &[u8] = include_bytes!("../../../props/inspect/cuda13_sm90.cubin");
 
 /// Of the source: 256 floats of shared memory, bounds of 256 threads, two pointers, an int and a double;
 /// an array of 32 ints that is indexed by what is read. Registers and code bytes are those that `readelf
