@@ -144,7 +144,7 @@ fn a_wrong_request_ends_with_two_and_prints_no_document() {
     refuses(&[&one[..], &["--dtype", "f64"]].concat(), &["--dtype f64", "f16"]);
     refuses(&[&one[..], &["--head-dim", "300..400"]].concat(), &["--head-dim 300..400", "256"]);
     refuses(&["sweep", "--json", "-", "--regime", "loud"], &["loud", "gauss"]);
-    refuses(&["sweep", "--json", "-", "--device", "hip"], &["--device hip", "--device cpu"]);
+    refuses(&["sweep", "--json", "-", "--device", "hip:one"], &["hip:one", "hip[:N]"]);
     refuses(&["sweep", "--json", "-", "--device", "tpu"], &["tpu", "cpu"]);
     refuses(&["sweep", "--json", "-", "--case", "b=1"], &["case id"]);
     refuses(&["sweep", "--explain-bound", "0,0,0"], &["--case"]);

@@ -5,6 +5,8 @@
 //! `rocm-device-libs`), and NVRTC of CUDA's toolkit or of its Python wheels. A test whose compiler is
 //! not here says so and is skipped.
 
+mod host;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -87,7 +87,7 @@ fn wrong_requests_are_refused_with_the_mend() {
         bench.run(["inspect"].iter().chain(args)).refuses(words);
     };
     refuses(&["norm", "--arch", "gfx94"], &["no AMD target `gfx94`; did you mean `gfx9"]);
-    refuses(&["norm", "--arch", "sm_90"], &["--arch sm_90: sources are not built for NVIDIA yet"]);
+    refuses(&["norm", "--arch", "sm_90x"], &["sm_90x"]);
     refuses(&["norm", "--wave", "32"], &["--wave 32: gfx942 has waves of 64 only"]);
     refuses(&["nrom"], &["no kernel `nrom`; did you mean `norm`?"]);
     refuses(&["norm", "--deny", "worse"], &["add --compare OLD.json"]);

@@ -59,8 +59,9 @@ const READY: Duration = Duration::from_secs(60);
 const SMALL_ARENA: usize = 16 << 20;
 const LARGE_ARENA: usize = 64 << 20;
 
-/// Lanes with large arenas.
+/// Lanes with large arenas that there should be, and how long to wait before there are more.
 const LARGE_LANES: usize = 6;
+const LARGE_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Queues of a worker for many: as many as there are.
 const QUEUES: u32 = 32;
@@ -167,19 +168,17 @@ impl Family {
         Ok(new)
     }
 
-    /// A lane with a large arena; waits for one where all are in use.
+    /// A lane with a large arena. Where as many as there should be are in use, waits for one, and for
+    /// so long only: a device keeps the one that it has until it needs none, which may be never.
     fn borrow_large(&self) -> Lane {
-        let mut large = lock(&self.large);
-        loop {
-            if let Some(lane) = large.idle.pop() {
-                return lane;
-            }
-            if large.made < LARGE_LANES {
-                large.made += 1;
-                return Lane::default();
-            }
-            large = self.large_is_back.wait(large).unwrap_or_else(PoisonError::into_inner);
-        }
+        let large = lock(&self.large);
+        let all_in_use = |large: &mut Large| large.idle.is_empty() && large.made >= LARGE_LANES;
+        let waited = self.large_is_back.wait_timeout_while(large, LARGE_PATIENCE, all_in_use);
+        let (mut large, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        large.idle.pop().unwrap_or_else(|| {
+            large.made += 1;
+            Lane::default()
+        })
     }
 
     fn give_back(&self, lane: Lane) {

@@ -1,0 +1,190 @@
+//! The whole path of `--device hip` where there is no GPU: a library with HIP's functions that runs
+//! kernels on the processor (`hip_on_host/hip_on_host.cpp` says which, and how it tells faults).
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use attnbench::problem::Case;
+use serde_json::Value;
+
+use super::super::bench::{Bench, Ran, mutated};
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Builds the library, with more flags.
+fn build(name: &str, flags: &[&str]) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let library = folder.join("libamdhip64.so");
+    let mut compiler = Command::new("c++");
+    compiler.args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC"]).args(flags);
+    compiler.arg(root("props/gpu/hip_on_host/hip_on_host.cpp")).arg("-o").arg(&library).arg("-ldl");
+    let output = compiler.output().expect("a C++ compiler");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let _ = std::fs::remove_file(folder.join("libhiprtc.so"));
+    std::os::unix::fs::symlink("libamdhip64.so", folder.join("libhiprtc.so")).expect("a link");
+    folder
+}
+
+static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| build("hip-on-host", &[]));
+
+/// Runs the program with the library, and more variables.
+fn run_with(library: &Path, args: &[&str], more: &[(&str, &str)]) -> Ran {
+    let include: OsString = root("src/device/cpu/include").into();
+    let mut variables: Vec<(&str, &OsStr)> = vec![
+        ("HIP_PATH", library.as_os_str()),
+        ("ROCM_PATH", OsStr::new("")),
+        ("MOCK_INCLUDE", &include),
+    ];
+    variables.extend(more.iter().map(|&(name, value)| (name, OsStr::new(value))));
+    Bench::new().run_with(args, &variables)
+}
+
+fn run(args: &[&str]) -> Ran {
+    run_with(&LIBRARY, args, &[])
+}
+
+/// `scores` with an edit of its last line.
+fn edited(name: &str, line: &str) -> String {
+    let store = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;";
+    let folder = mutated(name, &[("scores.hip", store, line)]);
+    folder.join("scores.toml").to_str().expect("a plain path").to_owned()
+}
+
+/// The failures of the first kernel, and the ids of all failing cases of the first of them.
+fn failing(document: &Value) -> (&Value, Vec<Case>) {
+    let failure = &document["kernels"][0]["failures"][0];
+    let others = failure["others"].as_array().into_iter().flatten();
+    let ids = others.chain([&failure["original"], &failure["id"]]);
+    let case = |id: &Value| id.as_str().expect("an id").parse().expect("a case");
+    (failure, ids.map(case).collect())
+}
+
+#[test]
+fn kernels_are_swept_as_on_the_cpu() {
+    let sweep = ["sweep", "scores", "append", "--cases", "150", "-j", "12", "--json", "-"];
+    let hip = run(&[&sweep[..], &["--device", "hip"]].concat()).ends_with(0).document();
+    let cpu = ["--device", "cpu", "--wave", "64"];
+    let cpu = run(&[&sweep[..], &cpu].concat()).ends_with(0).document();
+    assert!(
+        hip["device"].as_str().expect("a device").starts_with("hip:0 (HIP on the host, gfx90a")
+    );
+    for kernel in 0..2 {
+        let (hip, cpu) = (&hip["kernels"][kernel], &cpu["kernels"][kernel]);
+        for key in ["name", "verdict", "cases", "passed", "vacuous", "skipped", "by_wave", "drawn"]
+        {
+            assert_eq!(hip[key], cpu[key], "{key}");
+        }
+        // The same arithmetic in the same order, by the same compiler.
+        assert!(hip["worst_ratio"].as_f64().expect("a ratio") < 1.0);
+    }
+}
+
+/// More bytes than a small arena has, and more than are run side by side.
+#[test]
+fn large_cases_run_in_large_arenas() {
+    for n in [3000, 20_000] {
+        let case = format!("stage=scores,b=2,hq=8,hkv=4,d=64,n={n},wave=64");
+        run(&["sweep", "scores", "--device", "hip", "--case", &case]).ends_with(0);
+    }
+}
+
+/// A fault takes every lane's run with it; it is told of the case whose it is.
+#[test]
+fn a_crash_is_told_of_its_own_cases() {
+    let kernel = edited(
+        "wild_scores",
+        "scores[(h == 1 ? 1ll << 40 : b * scores_stride_s + h * scores_stride_h) + n] = score;",
+    );
+    let sweep = ["sweep", &kernel, "--cases", "100", "--seed", "3", "--json", "-", "-j", "8"];
+    let cpu = run(&[&sweep[..], &["--device", "cpu", "--wave", "64"]].concat());
+    let cpu = cpu.ends_with(1).document();
+    for (more, words) in [
+        (
+            &[][..],
+            "an illegal memory access was encountered (hipErrorIllegalAddress, 700) in score_keys",
+        ),
+        (&[("MOCK_ABORT", "1")], "Memory access fault by GPU node-1 on address 0x1"),
+    ] {
+        let sweep = [&sweep[..], &["--device", "hip"]].concat();
+        let hip = run_with(&LIBRARY, &sweep, more).ends_with(1).document();
+        let (failure, cases) = failing(&hip);
+        assert_eq!(failure["property"], "crash", "{failure:#}");
+        assert!(cases.iter().all(|case| case.num_heads > 1), "{failure:#}");
+        assert_eq!(hip["kernels"][0]["failed"], cpu["kernels"][0]["failed"], "{failure:#}");
+        assert_eq!(hip["kernels"][0]["passed"], cpu["kernels"][0]["passed"], "{failure:#}");
+        let what = failure["detail"].as_str().unwrap_or_default();
+        assert!(what.contains(words), "{failure:#}");
+    }
+}
+
+#[test]
+fn an_endless_kernel_is_ended_and_the_others_are_judged() {
+    let kernel = edited(
+        "endless_scores",
+        "while (end == 65 && *(volatile const int *)&seq_lens[b] == 65) {}\n    \
+         scores[b * scores_stride_s + h * scores_stride_h + n] = score;",
+    );
+    let sweep = ["sweep", &kernel, "append", "--device", "hip", "--cases", "64", "--json", "-"];
+    let more = ["--time-limit", "500ms", "--seq-len", "60..70"];
+    let hip = run(&[&sweep[..], &more].concat()).ends_with(1).document();
+    let (failure, cases) = failing(&hip);
+    assert_eq!(failure["property"], "timeout", "{failure:#}");
+    assert!(cases.iter().all(|case| case.seq_lens.contains(&65)), "{failure:#}");
+    assert!(hip["kernels"][0]["passed"].as_u64() > Some(0), "{hip:#}");
+    assert_eq!(hip["kernels"][1]["verdict"], "pass", "{hip:#}");
+}
+
+/// The device itself looks for what changed besides the outputs.
+#[test]
+fn a_stray_write_is_found_where_it_is() {
+    let line = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;\n    ";
+    for (name, write, words) in [
+        ("writes_q", "((Q *)q)[0] = (Q)0;", "wrote q"),
+        ("writes_before", "if (n == 0 && b == 0 && h == 0) scores[-2] = 0;", "scores"),
+    ] {
+        let kernel = edited(name, &format!("{line}{write}"));
+        let sweep = ["sweep", &kernel, "--device", "hip", "--cases", "64", "--json", "-"];
+        let hip = run(&sweep).ends_with(1).document();
+        let (failure, _) = failing(&hip);
+        assert_eq!(failure["property"], "stray-write", "{failure:#}");
+        let what = failure["detail"].as_str().unwrap_or_default();
+        assert!(what.contains(words), "{failure:#}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let sweep = |device: &str, more: &[(&str, &str)]| {
+        let sweep = ["sweep", "scores", "--device", device, "--cases", "64"];
+        run_with(&LIBRARY, &sweep, more).ends_with(2).stderr
+    };
+    let none = sweep("hip", &[("MOCK_DEVICES", "0"), ("HIP_VISIBLE_DEVICES", "7")]);
+    let words = "HIP_VISIBLE_DEVICES=7";
+    assert!(none.contains("hipErrorNoDevice, 100") && none.contains(words), "{none}");
+    let beyond = sweep("hip:3", &[("MOCK_DEVICES", "2")]);
+    assert!(beyond.contains("there is no device 3: 2 visible, counted from 0"), "{beyond}");
+    let wave = run(&["sweep", "scores", "--device", "hip", "--wave", "32"]).ends_with(2).stderr;
+    assert!(wave.contains("has waves of 64; leave it out"), "{wave}");
+    let old = build("hip-without-streams", &["-DWITHOUT_STREAMS"]);
+    let sweep = ["sweep", "scores", "--device", "hip"];
+    let old = run_with(&old, &sweep, &[]).ends_with(2).stderr;
+    let words = "libamdhip64.so has no hipStreamCreateWithFlags: ROCm 5 or newer is needed";
+    assert!(old.contains(words), "{old}");
+}
+
+/// A kernel that a GPU cannot launch is refused with the limit.
+#[test]
+fn a_launch_beyond_the_limits_is_refused() {
+    let manifest = std::fs::read_to_string(root("kernels/scores.toml")).expect("a manifest");
+    let grid = manifest.lines().find(|line| line.starts_with("block")).expect("a block");
+    let folder = mutated("large_blocks", &[("scores.toml", grid, "block = [2048, 1, 1]")]);
+    let kernel = folder.join("scores.toml");
+    let kernel = kernel.to_str().expect("a plain path");
+    let ran = run(&["sweep", kernel, "--device", "hip", "--cases", "64"]).ends_with(2);
+    assert!(ran.stderr.contains("at most 1024 run"), "{}", ran.stderr);
+}
