@@ -1,0 +1,120 @@
+//! The runs of a case side by side, on a device on which several cost hardly more than one.
+
+use super::super::law::Posed;
+use super::{Observed, Planned, Seen, Trial, TrialError};
+use crate::data::image::{Image, Poisons, Role, Stray};
+use crate::data::inputs::Inputs;
+use crate::device::{ARENA_ALIGN, Arg, Launch, MOST_SIDE_BY_SIDE, RunError, Stretch};
+use crate::problem::Case;
+
+/// Runs that were made side by side: the three of a case, and those of its law.
+pub(super) struct Beside {
+    /// Of each of the three, the first byte of the arena that it changed and might not.
+    pub(super) changed: Vec<Option<usize>>,
+    /// Bytes from one of the three to the next.
+    pub(super) stride: usize,
+    /// What the law's came to; `None` where they were not among them.
+    pub(super) observed: Option<Vec<Vec<Observed>>>,
+}
+
+/// Bytes of images that are run side by side: of larger ones each run is long enough alone.
+const MOST_BESIDE: usize = 64 << 20;
+
+/// A run on the stretch of the arena that begins at a byte.
+fn stretch(image: &Image, launches: &[Launch], at: usize) -> Stretch {
+    let shift = |arg: &Arg| match *arg {
+        Arg::Address(byte) => Arg::Address(byte + at),
+        other => other,
+    };
+    let shifted = |launch: &Launch| Launch {
+        args: launch.args.iter().map(shift).collect(),
+        ..launch.clone()
+    };
+    let of_role = |role: Role| {
+        let buffers = image.buffers().iter().filter(move |buffer| buffer.role == role);
+        buffers.map(|buffer| buffer.range.start + at..buffer.range.end + at).collect()
+    };
+    Stretch {
+        bytes: at..at + image.size().next_multiple_of(ARENA_ALIGN),
+        launches: launches.iter().map(shifted).collect(),
+        outputs: of_role(Role::Output),
+        scratch: of_role(Role::Scratch),
+    }
+}
+
+impl Trial {
+    /// The three runs of a case and those of its law at once, side by side in the arena, where the
+    /// device gains by it. `None` where it does not, or a fault ended one of them: then they are to be
+    /// made one after another.
+    pub(super) fn run_side_by_side(
+        &mut self,
+        case: &Case,
+        inputs: &Inputs,
+        image: &Image,
+        launches: &[Launch],
+        posed: Option<&Posed>,
+    ) -> Result<Option<Beside>, TrialError> {
+        if self.device.side_by_side().is_none() {
+            return Ok(None);
+        }
+        // What cannot be planned is told when it comes to it.
+        let plans = posed.map(|posed| posed.runs.iter().map(|(other, _)| self.plan(other)));
+        let plans: Vec<Planned> =
+            plans.and_then(|plans| plans.collect::<Result<_, _>>().ok()).unwrap_or_default();
+        let room = |image: &Image| image.size().next_multiple_of(ARENA_ALIGN);
+        let stride = room(image);
+        let own = Poisons::RUNS.map(|poisons| (case, inputs, image, launches, poisons));
+        let laws =
+            posed.iter().flat_map(|posed| &posed.runs).zip(&plans).map(|(run, plan)| {
+                (&run.0, &run.1, &plan.image, &plan.launches[..], Poisons::RUNS[2])
+            });
+        let all: Vec<_> = own.into_iter().chain(laws).collect();
+        let bytes: usize = all.iter().map(|(_, _, image, ..)| room(image)).sum();
+        if bytes > MOST_BESIDE || all.len() > MOST_SIDE_BY_SIDE {
+            return Ok(None);
+        }
+        let kernel = self.manifest.name.clone();
+        let refused = |source| TrialError::Run { kernel: kernel.clone(), source };
+        let mut rest = self.device.arena(bytes).map_err(&refused)?;
+        let (mut runs, mut at) = (Vec::new(), 0);
+        for &(case, inputs, image, launches, poisons) in &all {
+            let (own, others) = rest.split_at_mut(room(image));
+            image.write(case, inputs, poisons, &mut own[..image.size()]);
+            runs.push(stretch(image, launches, at));
+            (rest, at) = (others, at + own.len());
+        }
+        let Some(device) = self.device.side_by_side() else { return Ok(None) };
+        let changed = match device.run(&runs, self.time_limit) {
+            Ok(changed) => changed,
+            Err(RunError::Fault(_)) => return Ok(None),
+            Err(source) => return Err(refused(source)),
+        };
+        let mut observed = Vec::new();
+        for (run, (case, _, image, ..)) in runs.iter().zip(&all).skip(Poisons::RUNS.len()) {
+            self.seen = Seen::Beside(run.bytes.start);
+            observed.push(self.observed(case, image, &self.judged(case))?);
+        }
+        let observed = (!plans.is_empty()).then_some(observed);
+        Ok(Some(Beside { changed, stride, observed }))
+    }
+
+    /// The first byte that the run that is looked at changed and might not have. `changed`: what the
+    /// device has seen outside of the outputs, of a run beside others.
+    pub(super) fn stray_write(
+        &mut self,
+        image: &Image,
+        changed: Option<usize>,
+    ) -> Result<Option<Stray>, TrialError> {
+        let Seen::Beside(at) = self.seen else {
+            let before = std::mem::take(&mut self.before);
+            let stray = image.stray_write(&before, self.after(image)?);
+            self.before = before;
+            return Ok(stray);
+        };
+        let own = at..at + image.size();
+        let outside = changed.map(|byte| image.stray_at(byte - at));
+        let Some(device) = self.device.side_by_side() else { return Ok(outside) };
+        let (before, after) = (&device.given()[own.clone()], &device.left()[own]);
+        Ok(outside.or_else(|| image.stray_in_outputs(before, after)))
+    }
+}
