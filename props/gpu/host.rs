@@ -4,12 +4,17 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
+use attnbench::device::Device;
+use attnbench::device::gpu::{Api, GpuDevice};
+use attnbench::judge::trial::Trial;
+use attnbench::kernel::Registry;
 use attnbench::problem::Case;
 use serde_json::Value;
 
-use super::super::bench::{Bench, Ran, mutated};
+use super::super::bench::{Bench, Ran, cache, mutated};
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -175,6 +180,30 @@ fn what_is_missing_is_said() {
     let old = run_with(&old, &sweep, &[]).ends_with(2).stderr;
     let words = "libamdhip64.so has no hipStreamCreateWithFlags: ROCm 5 or newer is needed";
     assert!(old.contains(words), "{old}");
+}
+
+/// A kernel is timed by the device's own clock, here by launches, as this library captures no graph.
+#[test]
+fn launches_are_timed() {
+    let variable = |name: &str, value: &Path| (name.to_owned(), value.as_os_str().to_owned());
+    let mut config = super::config();
+    config.environment = vec![
+        variable("HIP_PATH", &LIBRARY),
+        variable("ROCM_PATH", Path::new("")),
+        variable("MOCK_INCLUDE", &root("src/device/cpu/include")),
+    ];
+    let device = GpuDevice::open(config, Api::Hip, 0).expect("a device");
+    assert_eq!(device.waves(), [64]);
+    let registry = Registry::new(cache()).expect("a cache");
+    let manifest = Arc::new(registry.find("scores").expect("a kernel"));
+    let limit = Duration::from_secs(20);
+    let mut trial = Trial::new(manifest, Arc::default(), Box::new(device), limit);
+    let time = |trial: &mut Trial, n: usize| {
+        let case = format!("stage=scores,b=1,hq=2,hkv=1,d=64,n={n},wave=64");
+        trial.timed(&case.parse().expect("a case"), 5).expect("a time")
+    };
+    let (short, long) = (time(&mut trial, 64), time(&mut trial, 6400));
+    assert!(long > 10 * short && short > Duration::ZERO, "{short:?} {long:?}");
 }
 
 /// A kernel that a GPU cannot launch is refused with the limit.

@@ -90,7 +90,7 @@ pub struct Compiler {
 impl Compiler {
     /// Looks for an API's compiler; whether it works shows with the first use.
     pub fn new(api: Api, config: GpuConfig) -> Compiler {
-        let libraries = Libraries::find(api, &|name| std::env::var_os(name));
+        let libraries = Libraries::find(api, &|name| config.variable(name));
         Compiler { api, config, libraries, version: OnceLock::new() }
     }
 
@@ -241,7 +241,7 @@ impl Compiler {
             // Of the toolkit, of Debian's package, and of the wheels.
             ["include", "cuda_runtime/include"].map(|name| folder.join(name))
         });
-        let homes = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(std::env::var_os);
+        let homes = ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(|name| self.config.variable(name));
         let homes = homes.map(|home| PathBuf::from(home).join("include"));
         let all = beside.chain(homes).chain(["/usr/local/cuda/include".into()]);
         let found = all.into_iter().find(|folder| folder.join("cuda_fp16.h").is_file());
@@ -255,6 +255,7 @@ impl Compiler {
         let mut command = Command::new(&self.config.worker_program);
         command.args([COMPILER_ARGUMENT, self.api.name()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.envs(self.config.environment.iter().map(|(name, value)| (name, value)));
         self.libraries.give_to(&mut command, &self.config.cache_dir)?;
         let program = self.config.worker_program.display();
         let broken = |why: String| CompileError::Io {

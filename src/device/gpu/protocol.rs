@@ -209,8 +209,8 @@ pub(super) enum Reply {
     /// The runs ended: microseconds between the begin and the end of launches, by the device's clock,
     /// added up. What else was changed comes back, too.
     Ran(f64),
-    /// Microseconds of each timed run, and whether they were replays of a graph.
-    Timed(Vec<f64>, bool),
+    /// Microseconds of each timed run.
+    Timed(Vec<f64>),
     /// The kernel's fault; the worker is of no use any more.
     Fault(WireFault),
     /// The launch cannot be made.

@@ -78,6 +78,7 @@ impl Server {
         if std::env::var_os("CUDA_DEVICE_MAX_CONNECTIONS").is_none() {
             command.env("CUDA_DEVICE_MAX_CONNECTIONS", queues.to_string());
         }
+        command.envs(config.environment.iter().map(|(name, value)| (name, value)));
         libraries.give_to(&mut command, &config.cache_dir).map_err(|e| e.to_string())?;
         let mut child = command.spawn().map_err(|e| not_a_worker(&e.to_string()))?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());

@@ -469,7 +469,7 @@ impl Lane<'_> {
         if let Some(graph) = graph {
             driver.free_graph(graph)?;
         }
-        Ok(Reply::Timed(times, graph.is_some()))
+        Ok(Reply::Timed(times))
     }
 
     /// The launches as a graph; `None` where they cannot be captured.

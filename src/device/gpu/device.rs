@@ -1,0 +1,406 @@
+//! A GPU as a device of one host thread.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::super::memory::{self, SharedFile};
+use super::super::{
+    CompileError, Device, Fault, Launch, MOST_SIDE_BY_SIDE, Module, RunError, SideBySide, Source,
+    Stretch, check,
+};
+use super::family::Family;
+use super::lane::{Attempt, Lane, Link, READY, Shared, fits, named, unexpected};
+use super::protocol::{
+    Back, BackOfRun, Binary, Info, Layout, Reply, Request, WireFault, WireLaunch,
+};
+use super::server::Outcome;
+use super::{Api, GpuConfig, lock, object};
+
+/// Bytes of a small arena, which every lane has, and of the least large one. Memory that the GPU moves
+/// itself is dear to get.
+const SMALL_ARENA: usize = 16 << 20;
+const LARGE_ARENA: usize = 64 << 20;
+
+/// A GPU as a device.
+pub struct GpuDevice {
+    family: Arc<Family>,
+    /// The lane of the last arena that was asked for; where that is a large one, the device's own waits.
+    lane: Lane,
+    own: Option<Lane>,
+    /// Bytes of the arena that the caller asked for last.
+    arena_bytes: usize,
+    /// Microseconds of GPU time of all runs.
+    busy: f64,
+    /// What runs side by side left.
+    left: Vec<u8>,
+    /// The kernel that looks for what a run changed, where it compiles.
+    changed: Option<Option<Module>>,
+}
+
+impl GpuDevice {
+    /// Opens a visible device.
+    ///
+    /// # Errors
+    /// In words: which library, device or right is missing, and how to mend it.
+    pub fn open(config: GpuConfig, api: Api, ordinal: u32) -> Result<GpuDevice, String> {
+        Ok(GpuDevice::with(Arc::new(Family::open(config, api, ordinal)?)))
+    }
+
+    /// Another device on the same GPU, for another host thread.
+    pub fn sibling(&self) -> GpuDevice {
+        GpuDevice::with(Arc::clone(&self.family))
+    }
+
+    /// What the GPU is.
+    pub fn info(&self) -> &Info {
+        &self.family.info
+    }
+
+    fn with(family: Arc<Family>) -> GpuDevice {
+        let lane = lock(&family.idle).pop().unwrap_or_default();
+        GpuDevice {
+            family,
+            lane,
+            own: None,
+            arena_bytes: 0,
+            busy: 0.0,
+            left: Vec::new(),
+            changed: None,
+        }
+    }
+
+    /// Whether the compiler is there, and which: for a list of devices.
+    ///
+    /// # Errors
+    /// [`CompileError::NoCompiler`].
+    pub fn compiler(&self) -> Result<&str, CompileError> {
+        self.family.compiler.version()
+    }
+
+    /// All of the host's side: the arena, what came back, the tables.
+    fn whole(&self) -> Option<&[u8]> {
+        let shared = self.lane.shared.as_ref()?;
+        // SAFETY: the mapping has as many bytes and lives as long as the borrow of `self`; the worker
+        // touches it only during a run, which needs `self` mutably.
+        Some(unsafe { std::slice::from_raw_parts(shared.mapping.start(), shared.layout.whole()) })
+    }
+
+    fn limits(&self) -> check::Limits {
+        let info = &self.family.info;
+        check::Limits {
+            threads: info.max_threads,
+            block: info.max_block,
+            grid: info.max_grid,
+            blocks: u64::MAX,
+            shared_bytes: info.max_shared,
+        }
+    }
+
+    /// The lane, on a running worker, with the arena mapped and the modules loaded.
+    fn ready(&mut self, launches: &[&Launch]) -> Result<&Link, Attempt> {
+        let server = self.family.server()?;
+        let stale = |link: &Link| !Arc::ptr_eq(&link.server, &server);
+        if self.lane.link.as_ref().is_none_or(stale) {
+            let lane = self.family.lanes.fetch_add(1, Relaxed);
+            let replies = server.open(lane);
+            let loaded = HashSet::new();
+            self.lane.link = Some(Link { server, lane, replies, mapped: 0, loaded });
+        }
+        if self.lane.shared.is_none() {
+            self.arena(0)?;
+        }
+        let limits = self.limits();
+        let (Some(link), Some(shared)) = (self.lane.link.as_mut(), self.lane.shared.as_ref())
+        else {
+            return Err(RunError::Device("the arena is gone".to_owned()).into());
+        };
+        let bytes = shared.layout.bytes;
+        if link.mapped != bytes {
+            let (process, fd) = (std::process::id(), shared.file.raw());
+            match link.ask(Request::Arena { process, fd, bytes }, READY)? {
+                Reply::Done => link.mapped = bytes,
+                other => return Err(unexpected("mapping the arena", other)),
+            }
+        }
+        let looks = self.changed.iter().flatten();
+        for module in launches.iter().map(|launch| &launch.module).chain(looks) {
+            if link.loaded.contains(&module.hash) {
+                continue;
+            }
+            let kernels = module.kernels.to_vec();
+            let binary =
+                Binary { hash: module.hash.to_string(), file: module.file.to_path_buf(), kernels };
+            match link.ask(Request::Load(binary), READY)? {
+                Reply::Loaded(asked) => {
+                    fits(launches, module, &asked, &limits)?;
+                    link.loaded.insert(Arc::clone(&module.hash));
+                }
+                other => return Err(unexpected("loading a kernel", other)),
+            }
+        }
+        Ok(link)
+    }
+
+    /// Launches as the worker is sent them.
+    fn wire(&self, launches: &[&Launch]) -> Result<Vec<WireLaunch>, RunError> {
+        let limits = self.limits();
+        let wire = launches.iter().map(|launch| {
+            let args = check::args(launch, &limits, self.arena_bytes)?;
+            let Launch { entry, grid, block, shared_bytes, .. } = **launch;
+            let binary = launch.module.hash.to_string();
+            Ok::<_, String>(WireLaunch { binary, entry, grid, block, shared_bytes, args })
+        });
+        wire.collect::<Result<_, _>>().map_err(RunError::Refused)
+    }
+
+    /// Makes launches on the arena; after a fault once more with no others under way.
+    fn run_all(
+        &mut self,
+        launches: &[&Launch],
+        back: Option<&Back>,
+        time_limit: Duration,
+    ) -> Result<(), RunError> {
+        let wire = self.wire(launches)?;
+        let bytes = self.arena_bytes;
+        let family = Arc::clone(&self.family);
+        let reply = family.attempt(|step| {
+            let (launches_of, back) = (wire.clone(), back.cloned());
+            let request = Request::Run { bytes, launches: launches_of, back, step };
+            self.attempt(launches, request, time_limit)
+        })?;
+        if let Reply::Ran(micros) = reply {
+            self.busy += micros;
+        }
+        Ok(())
+    }
+
+    /// Runs launches once on the arena, and then again and again on what they left.
+    fn timed(
+        &mut self,
+        launches: &[Launch],
+        runs: u32,
+        time_limit: Duration,
+    ) -> Result<Vec<Duration>, RunError> {
+        let launches: Vec<&Launch> = launches.iter().collect();
+        let wire = self.wire(&launches)?;
+        let family = Arc::clone(&self.family);
+        let bytes = self.arena_bytes;
+        let reply = family.attempt(|_| {
+            let (once, timed) = (wire.clone(), wire.clone());
+            let run = Request::Run { bytes, launches: once, back: None, step: false };
+            self.attempt(&launches, run, time_limit)?;
+            let time = Request::Time { launches: timed, warm: 1, runs };
+            self.attempt(&launches, time, time_limit.saturating_mul(runs + 1))
+        })?;
+        match reply {
+            Reply::Timed(micros) => {
+                Ok(micros.into_iter().map(|us| Duration::from_secs_f64(us / 1e6)).collect())
+            }
+            _ => Err(RunError::Device("timing: an answer that makes no sense".to_owned())),
+        }
+    }
+
+    /// One attempt at a request.
+    fn attempt(
+        &mut self,
+        launches: &[&Launch],
+        request: Request,
+        limit: Duration,
+    ) -> Result<Reply, Attempt> {
+        let link = self.ready(launches)?;
+        let reply = match link.server.ask(link.lane, &link.replies, request, limit) {
+            Outcome::Reply(reply) => reply,
+            Outcome::TimedOut => {
+                link.server.end()?;
+                return Err(Attempt::Ended(Fault::Timeout { limit, place: None }));
+            }
+            Outcome::Gone => {
+                let what = link.server.last_words(link.server.end()?);
+                return Err(Attempt::Ended(Fault::Crash { what, arena_offset: None, place: None }));
+            }
+        };
+        match reply {
+            reply @ (Reply::Ran(_) | Reply::Timed(_)) => Ok(reply),
+            Reply::Fault(fault) => {
+                link.server.end()?;
+                Err(Attempt::Ended(match fault {
+                    WireFault::Crash(what) => Fault::Crash {
+                        what: named(&what, launches),
+                        arena_offset: None,
+                        place: None,
+                    },
+                    WireFault::Trap(what) => {
+                        Fault::Trap { what: named(&what, launches), place: None }
+                    }
+                }))
+            }
+            Reply::Refused(why) => Err(RunError::Refused(named(&why, launches)).into()),
+            other => Err(unexpected("running a kernel", other)),
+        }
+    }
+}
+
+impl Device for GpuDevice {
+    fn describe(&self) -> String {
+        let Info { api, ordinal, name, arch, driver, .. } = &self.family.info;
+        let compiler = self.family.compiler.version().unwrap_or("no compiler");
+        format!("{api}:{ordinal} ({name}, {arch}, {driver}, {compiler})")
+    }
+
+    fn waves(&self) -> &[u32] {
+        &self.family.waves
+    }
+
+    fn compile(&self, source: &Source) -> Result<Module, CompileError> {
+        if object::api_of(&source.file).is_some() {
+            return object::load(source, self.family.api);
+        }
+        self.family.compiler.compile(source, &self.family.info.arch)
+    }
+
+    fn arena(&mut self, bytes: usize) -> Result<&mut [u8], RunError> {
+        let refuse = |e: std::io::Error| {
+            RunError::Device(format!("memory: {bytes} bytes for the arena: {e}"))
+        };
+        let large = bytes > SMALL_ARENA;
+        match (large, self.own.take()) {
+            (true, None) => {
+                let borrowed = self.family.borrow_large();
+                self.own = Some(std::mem::replace(&mut self.lane, borrowed));
+            }
+            (false, Some(own)) => {
+                let large = std::mem::replace(&mut self.lane, own);
+                self.family.give_back(large);
+            }
+            (_, own) => self.own = own,
+        }
+        let least = if large { LARGE_ARENA } else { SMALL_ARENA };
+        let have = self.lane.shared.as_ref().map_or(0, |shared| shared.layout.bytes);
+        if self.lane.shared.is_none() || bytes > have {
+            // Growing is dear: the memory is kept in place for the GPU, which all lanes wait for.
+            let grown = bytes.max(2 * have).max(least).next_multiple_of(memory::page_size());
+            let layout = Layout { bytes: grown };
+            if let Some(free) = memory::available_memory()
+                && layout.whole() > free
+            {
+                let why = format!("the arena needs {} bytes and {free} are free", layout.whole());
+                return Err(RunError::Device(format!("memory: {why}")));
+            }
+            let file = match self.lane.shared.take() {
+                Some(old) => old.file,
+                None => SharedFile::new().map_err(refuse)?,
+            };
+            file.grow(layout.whole()).map_err(refuse)?;
+            let mapping = file.map_arena(layout.whole()).map_err(refuse)?;
+            self.lane.shared = Some(Shared { mapping, layout, file });
+        }
+        self.arena_bytes = bytes;
+        let Some(shared) = self.lane.shared.as_mut() else {
+            return Err(RunError::Device("memory: the arena is gone".to_owned()));
+        };
+        // SAFETY: the layout has at least `bytes` bytes there, and the mapping lives as long as the borrow
+        // of `self`; the worker touches it only during a run, which needs `self` again.
+        let start = unsafe { shared.mapping.start().add(shared.layout.arena()) };
+        // SAFETY: as above.
+        Ok(unsafe { std::slice::from_raw_parts_mut(start, bytes) })
+    }
+
+    fn side_by_side(&mut self) -> Option<&mut dyn SideBySide> {
+        if self.changed.is_none() {
+            let info = &self.family.info;
+            // Without it each run is made alone, and all of it comes back.
+            self.changed = Some(self.family.compiler.changed(&info.arch, info.wave).ok());
+        }
+        self.changed.as_ref()?.as_ref()?;
+        Some(self)
+    }
+
+    fn busy(&self) -> Option<Duration> {
+        Some(Duration::from_secs_f64(self.busy / 1e6))
+    }
+
+    fn time(
+        &mut self,
+        launches: &[Launch],
+        runs: u32,
+        time_limit: Duration,
+    ) -> Option<Result<Vec<Duration>, RunError>> {
+        Some(self.timed(launches, runs, time_limit))
+    }
+
+    fn run(
+        &mut self,
+        launches: &[Launch],
+        _order_seed: u64,
+        time_limit: Duration,
+    ) -> Result<(), RunError> {
+        let launches: Vec<&Launch> = launches.iter().collect();
+        self.run_all(&launches, None, time_limit)
+    }
+}
+
+impl SideBySide for GpuDevice {
+    fn run(
+        &mut self,
+        runs: &[Stretch],
+        time_limit: Duration,
+    ) -> Result<Vec<Option<usize>>, RunError> {
+        let changed = self.changed.clone().flatten();
+        let Some(changed) = changed.filter(|_| runs.len() <= MOST_SIDE_BY_SIDE) else {
+            return Err(RunError::Device("so many runs are not made side by side".to_owned()));
+        };
+        let pairs = |ranges: &[Range<usize>]| ranges.iter().map(|r| (r.start, r.end)).collect();
+        let of_run = |run: &Stretch| BackOfRun {
+            bytes: (run.bytes.start, run.bytes.end),
+            outputs: pairs(&run.outputs),
+            scratch: pairs(&run.scratch),
+        };
+        let back =
+            Back { changed: changed.hash.to_string(), runs: runs.iter().map(of_run).collect() };
+        let launches: Vec<&Launch> = runs.iter().flat_map(|run| &run.launches).collect();
+        self.run_all(&launches, Some(&back), time_limit)?;
+
+        let mut left = std::mem::take(&mut self.left);
+        if left.len() < self.arena_bytes {
+            left.resize(self.arena_bytes, 0);
+        }
+        let gone = || RunError::Device("memory: the arena is gone".to_owned());
+        let layout = self.lane.shared.as_ref().ok_or_else(gone)?.layout;
+        let whole = self.whole().ok_or_else(gone)?;
+        let (places, _) = layout.places(&back.runs).ok_or_else(gone)?;
+        let outputs = back.runs.iter().flat_map(|run| &run.outputs);
+        for (&(begin, end), place) in outputs.zip(places) {
+            left[begin..end].copy_from_slice(&whole[place..place + (end - begin)]);
+        }
+        let firsts = whole[layout.first()..].chunks_exact(8).take(runs.len());
+        let first = |bytes: &[u8]| {
+            let first = u64::from_le_bytes(bytes.try_into().unwrap_or([0xff; 8]));
+            (first != u64::MAX).then_some(first as usize)
+        };
+        let firsts = firsts.map(first).collect();
+        self.left = left;
+        Ok(firsts)
+    }
+
+    fn given(&self) -> &[u8] {
+        let from = self.lane.shared.as_ref().map_or(0, |shared| shared.layout.arena());
+        self.whole().map_or(&[], |whole| &whole[from..from + self.arena_bytes])
+    }
+
+    fn left(&self) -> &[u8] {
+        &self.left
+    }
+}
+
+impl Drop for GpuDevice {
+    fn drop(&mut self) {
+        let mut lane = std::mem::take(&mut self.lane);
+        if let Some(own) = self.own.take() {
+            self.family.give_back(std::mem::replace(&mut lane, own));
+        }
+        lock(&self.family.idle).push(lane);
+    }
+}

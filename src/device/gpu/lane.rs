@@ -1,0 +1,119 @@
+//! A lane: the host's memory of an arena, and the link to the thread of the worker that serves it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use super::super::memory::{Mapping, SharedFile};
+use super::super::{Fault, Launch, Module, RunError, check};
+use super::protocol::{Layout, Limits, Reply, Request, WireFault};
+use super::server::{Outcome, Server};
+
+/// How long anything but a run may take.
+pub(super) const READY: Duration = Duration::from_secs(60);
+
+/// What a device has of the GPU, and what outlives it.
+#[derive(Default)]
+pub(super) struct Lane {
+    pub(super) shared: Option<Shared>,
+    pub(super) link: Option<Link>,
+}
+
+pub(super) struct Shared {
+    pub(super) mapping: Mapping,
+    pub(super) layout: Layout,
+    pub(super) file: SharedFile,
+}
+
+/// A lane of a running worker.
+pub(super) struct Link {
+    pub(super) server: Arc<Server>,
+    /// Its number there.
+    pub(super) lane: usize,
+    pub(super) replies: Receiver<Reply>,
+    /// Bytes of the arena that the worker has mapped.
+    pub(super) mapped: usize,
+    pub(super) loaded: HashSet<Arc<str>>,
+}
+
+impl Link {
+    pub(super) fn ask(&self, request: Request, limit: Duration) -> Result<Reply, Attempt> {
+        match self.server.ask(self.lane, &self.replies, request, limit) {
+            Outcome::Reply(reply) => Ok(reply),
+            Outcome::TimedOut => {
+                self.server.end()?;
+                let what = format!("the GPU's worker did not answer within {limit:?}");
+                Err(RunError::Device(what).into())
+            }
+            Outcome::Gone => {
+                let what = self.server.last_words(self.server.end()?);
+                Err(Attempt::Ended(Fault::Crash { what, arena_offset: None, place: None }))
+            }
+        }
+    }
+}
+
+/// Why an attempt at a run has no result.
+pub(super) enum Attempt {
+    /// The worker is of no use any more: this run's fault, or another's.
+    Ended(Fault),
+    /// The run alone is concerned.
+    Failed(RunError),
+}
+
+impl From<RunError> for Attempt {
+    fn from(error: RunError) -> Attempt {
+        Attempt::Failed(error)
+    }
+}
+
+pub(super) fn unexpected(what: &str, reply: Reply) -> Attempt {
+    match reply {
+        Reply::Failed(why) | Reply::Refused(why) => {
+            RunError::Device(format!("{what}: {why}")).into()
+        }
+        Reply::Fault(WireFault::Crash(what) | WireFault::Trap(what)) => {
+            Attempt::Ended(Fault::Crash { what, arena_offset: None, place: None })
+        }
+        _ => RunError::Device(format!("{what}: an answer that makes no sense")).into(),
+    }
+}
+
+/// A worker's words with the kernel's name in place of the launch's number.
+pub(super) fn named(what: &str, launches: &[&Launch]) -> String {
+    let mut text = what.to_owned();
+    for (index, launch) in launches.iter().enumerate().rev() {
+        text = text.replace(&format!("launch {index}"), check::name(launch));
+    }
+    text
+}
+
+/// Whether launches of a module ask for no more than its kernels and the GPU allow.
+pub(super) fn fits(
+    launches: &[&Launch],
+    module: &Module,
+    asked: &[Limits],
+    limits: &check::Limits,
+) -> Result<(), RunError> {
+    for launch in launches.iter().filter(|launch| launch.module.hash == module.hash) {
+        let Some(kernel) = asked.get(launch.entry) else { continue };
+        let (name, threads) = (check::name(launch), launch.block.iter().product::<u32>());
+        if threads > kernel.max_threads {
+            return Err(RunError::Refused(format!(
+                "the launch of {name} has blocks of {threads} threads; the compiled kernel allows {} \
+                 on this GPU (its registers, or its __launch_bounds__)",
+                kernel.max_threads
+            )));
+        }
+        let shared = u64::from(kernel.static_shared) + u64::from(launch.shared_bytes);
+        if shared > u64::from(limits.shared_bytes) {
+            return Err(RunError::Refused(format!(
+                "the launch of {name} needs {shared} bytes of shared memory, {} of them static; a \
+                 block has {} on this GPU",
+                kernel.static_shared, limits.shared_bytes
+            )));
+        }
+    }
+    Ok(())
+}
