@@ -182,6 +182,50 @@ fn what_is_missing_is_said() {
     assert!(old.contains(words), "{old}");
 }
 
+/// What is written far behind a small case is no memory of a larger one.
+#[test]
+fn what_overruns_a_small_case_faults() {
+    let line = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;\n    ";
+    let kernel = edited("far_overrun", &format!("{line}if (n == 0) scores[1 << 20] = 7;"));
+    let case = "stage=scores,b=1,hq=2,hkv=1,d=8,n=40,wave=64";
+    let document = run(&["sweep", &kernel, "--device", "hip", "--case", case, "--json", "-"]);
+    let document = document.ends_with(1).document();
+    assert_eq!(failing(&document).0["property"], "crash", "{document:#}");
+}
+
+/// A fault that does not come back is not forgotten.
+#[test]
+fn a_fault_that_comes_once_is_told() {
+    let line = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;";
+    let mark = Bench::new();
+    let mark = mark.dir().join("once");
+    let once = format!(
+        "static bool done; if (!done && n == 0 && end > 60) {{ done = true; \
+         if (int f = open(\"{}\", O_CREAT | O_EXCL, 0600); f >= 0) {{ close(f); scores += 1ll << 40; }} }}\n    {line}",
+        mark.display()
+    );
+    let store = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;";
+    let include = (
+        "scores.hip",
+        "#include \"portable.h\"",
+        "#include \"portable.h\"\n#include <fcntl.h>\n#include <unistd.h>",
+    );
+    std::fs::create_dir_all(mark.parent().expect("a folder")).expect("a folder");
+    let folder = mutated("faults_once", &[include, ("scores.hip", store, &once)]);
+    let kernel = folder.join("scores.toml");
+    let kernel = kernel.to_str().expect("a plain path");
+    let sweep = ["sweep", kernel, "--device", "hip", "--cases", "64", "-j", "4", "--json", "-"];
+    let document = run(&sweep).ends_with(1).document();
+    let (failure, _) = failing(&document);
+    assert_eq!(failure["property"], "crash", "{failure:#}");
+    let detail = failure["detail"].as_str().unwrap_or_default();
+    assert!(
+        detail.contains("the fault comes and goes") || detail.contains("its runs ended"),
+        "{detail}"
+    );
+    assert_eq!(document["kernels"][0]["failed"], 1, "{failure:#}");
+}
+
 /// A kernel is timed by the device's own clock, here by launches, as this library captures no graph.
 #[test]
 fn launches_are_timed() {
@@ -199,7 +243,7 @@ fn launches_are_timed() {
     let limit = Duration::from_secs(20);
     let mut trial = Trial::new(manifest, Arc::default(), Box::new(device), limit);
     let time = |trial: &mut Trial, n: usize| {
-        let case = format!("stage=scores,b=1,hq=2,hkv=1,d=64,n={n},wave=64");
+        let case = format!("stage=scores,b=1,hq=2,hkv=1,d=64,n={n},p.threads=64,wave=64");
         trial.timed(&case.parse().expect("a case"), 5).expect("a time")
     };
     let (short, long) = (time(&mut trial, 64), time(&mut trial, 6400));

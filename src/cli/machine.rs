@@ -70,7 +70,12 @@ impl Machine {
             }
             (Wanted::Auto, None) => {
                 for api in Api::ALL {
-                    match GpuDevice::open(GpuConfig::from_env(), api, 0) {
+                    // One that kernels cannot be compiled for is none.
+                    let opened = GpuDevice::open(GpuConfig::from_env(), api, 0).and_then(|gpu| {
+                        gpu.compiler().map_err(|e| e.to_string())?;
+                        Ok(gpu)
+                    });
+                    match opened {
                         Ok(gpu) => return Ok(Machine::of(First::Gpu(gpu), passed_over)),
                         Err(why) => {
                             // The whole of it is for those who ask for this device.

@@ -49,7 +49,7 @@ pub fn summary(rows: &[Row]) -> String {
             })
         };
         let spills = match (r.vgpr_spills, r.sgpr_spills) {
-            (Some(v), Some(s)) => format!("{}", v + s),
+            (Some(v), s) => format!("{}", v + s.unwrap_or(0)),
             _ => "-".to_owned(),
         };
         let lds = match r.lds_dynamic_bytes {

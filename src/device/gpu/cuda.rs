@@ -4,7 +4,7 @@
 //! one version, and a newer driver's code would be no value of it. A symbol that is missing is then a
 //! sentence, too, and no panic.
 //!
-//! An arena lies alone in a stretch of addresses of its own (the driver's virtual memory calls): what
+//! A lane's memory lies alone in a stretch of addresses of its own (the driver's virtual memory calls): what
 //! misses it by less than [`ROOM`] is a fault, and never another lane's data.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};

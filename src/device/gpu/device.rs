@@ -1,6 +1,6 @@
 //! A GPU as a device of one host thread.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -106,7 +106,7 @@ impl GpuDevice {
         if self.lane.link.as_ref().is_none_or(stale) {
             let lane = self.family.lanes.fetch_add(1, Relaxed);
             let replies = server.open(lane);
-            let loaded = HashSet::new();
+            let loaded = HashMap::new();
             self.lane.link = Some(Link { server, lane, replies, mapped: 0, loaded });
         }
         if self.lane.shared.is_none() {
@@ -127,7 +127,7 @@ impl GpuDevice {
         }
         let looks = self.changed.iter().flatten();
         for module in launches.iter().map(|launch| &launch.module).chain(looks) {
-            if link.loaded.contains(&module.hash) {
+            if link.loaded.contains_key(&module.hash) {
                 continue;
             }
             let kernels = module.kernels.to_vec();
@@ -135,10 +135,14 @@ impl GpuDevice {
                 Binary { hash: module.hash.to_string(), file: module.file.to_path_buf(), kernels };
             match link.ask(Request::Load(binary), READY)? {
                 Reply::Loaded(asked) => {
-                    fits(launches, module, &asked, &limits)?;
-                    link.loaded.insert(Arc::clone(&module.hash));
+                    link.loaded.insert(Arc::clone(&module.hash), asked);
                 }
                 other => return Err(unexpected("loading a kernel", other)),
+            }
+        }
+        for launch in launches {
+            if let Some(asked) = link.loaded.get(&launch.module.hash) {
+                fits(launch, asked, &limits)?;
             }
         }
         Ok(link)
@@ -192,7 +196,7 @@ impl GpuDevice {
             let (once, timed) = (wire.clone(), wire.clone());
             let run = Request::Run { bytes, launches: once, back: None, step: false };
             self.attempt(&launches, run, time_limit)?;
-            let time = Request::Time { launches: timed, warm: 1, runs };
+            let time = Request::Time { bytes, launches: timed, warm: 1, runs };
             self.attempt(&launches, time, time_limit.saturating_mul(runs + 1))
         })?;
         match reply {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use super::super::RunError;
+use super::super::{Fault, RunError};
 use super::lane::{Attempt, Lane};
 use super::protocol::{Info, Reply};
 use super::server::Server;
@@ -39,6 +39,56 @@ pub(super) struct Family {
     /// Lanes with large arenas: few, which devices borrow.
     large: Mutex<Large>,
     large_is_back: Condvar,
+    strike: Mutex<Strike>,
+}
+
+/// A fault that took the runs of several lanes with it, and what became of these when they were made
+/// again alone.
+#[derive(Default)]
+struct Strike {
+    /// What was said of it first, other than that time was up: many together take longer.
+    fault: Option<Fault>,
+    /// Runs that it hit, and those of them that are still to be made again.
+    hit: usize,
+    left: usize,
+    /// Whether one of them failed alone.
+    explained: bool,
+}
+
+impl Strike {
+    /// A run was under way when the worker ended.
+    fn hits(&mut self, fault: Fault) {
+        if !matches!(fault, Fault::Timeout { .. }) {
+            self.fault.get_or_insert(fault);
+        }
+        self.hit += 1;
+        self.left += 1;
+    }
+
+    /// Such a run was made again. Where it was the last and all have passed, the fault that was nobody's:
+    /// it is told of this one, as it must not be lost.
+    fn made_again(&mut self, failed: bool) -> Option<Fault> {
+        self.left -= 1;
+        self.explained |= failed;
+        if self.left > 0 {
+            return None;
+        }
+        let strike = std::mem::take(self);
+        let say = |what: String| {
+            format!(
+                "{what}; this was one of {} runs under way, and none of them failed when it was made \
+                 again alone: the fault comes and goes",
+                strike.hit
+            )
+        };
+        match strike.fault.filter(|_| !strike.explained)? {
+            Fault::Crash { what, arena_offset, place } => {
+                Some(Fault::Crash { what: say(what), arena_offset, place })
+            }
+            Fault::Trap { what, place } => Some(Fault::Trap { what: say(what), place }),
+            other => Some(other),
+        }
+    }
 }
 
 /// Lanes with large arenas.
@@ -72,6 +122,7 @@ impl Family {
             idle: Mutex::default(),
             large: Mutex::default(),
             large_is_back: Condvar::new(),
+            strike: Mutex::default(),
         })
     }
 
@@ -81,28 +132,38 @@ impl Family {
         &self,
         mut attempt: impl FnMut(bool) -> Result<Reply, Attempt>,
     ) -> Result<Reply, RunError> {
+        let mut struck = false;
         if self.caution.load(Relaxed) == 0 {
             let shared = self.traffic.read().unwrap_or_else(PoisonError::into_inner);
             let attempted = attempt(false);
-            drop(shared);
             match attempted {
                 Ok(reply) => return Ok(reply),
                 Err(Attempt::Failed(error)) => return Err(error),
                 // It may have been another's fault.
-                Err(Attempt::Ended(_)) => {}
+                Err(Attempt::Ended(fault)) => {
+                    lock(&self.strike).hits(fault);
+                    struck = true;
+                }
+                Err(Attempt::Lost(_)) => {}
             }
+            drop(shared);
         }
         let _alone = self.traffic.write().unwrap_or_else(PoisonError::into_inner);
-        match attempt(true) {
+        let attempted = attempt(true);
+        let is_its_own = matches!(attempted, Err(Attempt::Ended(_)));
+        let nobodys = if struck { lock(&self.strike).made_again(is_its_own) } else { None };
+        match attempted {
             Ok(reply) => {
                 let less = |caution: u32| caution.checked_sub(1);
-                if self.caution.fetch_update(Relaxed, Relaxed, less) == Ok(1) {
+                if self.caution.fetch_update(Relaxed, Relaxed, less) == Ok(1)
+                    && let Some(few) = lock(&self.server).take()
+                {
                     // From now on they are together again, on a worker for many.
-                    *lock(&self.server) = None;
+                    few.end()?;
                 }
-                Ok(reply)
+                nobodys.map_or(Ok(reply), |fault| Err(fault.into()))
             }
-            Err(Attempt::Failed(error)) => Err(error),
+            Err(Attempt::Failed(error) | Attempt::Lost(error)) => Err(error),
             Err(Attempt::Ended(fault)) => {
                 self.caution.store(CAUTION, Relaxed);
                 Err(fault.into())

@@ -1,12 +1,12 @@
 //! A lane: the host's memory of an arena, and the link to the thread of the worker that serves it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::super::memory::{Mapping, SharedFile};
-use super::super::{Fault, Launch, Module, RunError, check};
+use super::super::{Fault, Launch, RunError, check};
 use super::protocol::{Layout, Limits, Reply, Request, WireFault};
 use super::server::{Outcome, Server};
 
@@ -34,17 +34,21 @@ pub(super) struct Link {
     pub(super) replies: Receiver<Reply>,
     /// Bytes of the arena that the worker has mapped.
     pub(super) mapped: usize,
-    pub(super) loaded: HashSet<Arc<str>>,
+    pub(super) loaded: HashMap<Arc<str>, Vec<Limits>>,
 }
 
 impl Link {
     pub(super) fn ask(&self, request: Request, limit: Duration) -> Result<Reply, Attempt> {
         match self.server.ask(self.lane, &self.replies, request, limit) {
+            Outcome::Reply(Reply::Fault(WireFault::Crash(what) | WireFault::Trap(what))) => {
+                self.server.end()?;
+                Err(Attempt::Ended(Fault::Crash { what, arena_offset: None, place: None }))
+            }
             Outcome::Reply(reply) => Ok(reply),
             Outcome::TimedOut => {
                 self.server.end()?;
                 let what = format!("the GPU's worker did not answer within {limit:?}");
-                Err(RunError::Device(what).into())
+                Err(Attempt::Lost(RunError::Device(what)))
             }
             Outcome::Gone => {
                 let what = self.server.last_words(self.server.end()?);
@@ -58,6 +62,8 @@ impl Link {
 pub(super) enum Attempt {
     /// The worker is of no use any more: this run's fault, or another's.
     Ended(Fault),
+    /// The worker is of no use any more, for a reason that need not be a kernel's.
+    Lost(RunError),
     /// The run alone is concerned.
     Failed(RunError),
 }
@@ -73,9 +79,6 @@ pub(super) fn unexpected(what: &str, reply: Reply) -> Attempt {
         Reply::Failed(why) | Reply::Refused(why) => {
             RunError::Device(format!("{what}: {why}")).into()
         }
-        Reply::Fault(WireFault::Crash(what) | WireFault::Trap(what)) => {
-            Attempt::Ended(Fault::Crash { what, arena_offset: None, place: None })
-        }
         _ => RunError::Device(format!("{what}: an answer that makes no sense")).into(),
     }
 }
@@ -89,31 +92,28 @@ pub(super) fn named(what: &str, launches: &[&Launch]) -> String {
     text
 }
 
-/// Whether launches of a module ask for no more than its kernels and the GPU allow.
+/// Whether a launch asks for no more than its kernel and the GPU allow.
 pub(super) fn fits(
-    launches: &[&Launch],
-    module: &Module,
+    launch: &Launch,
     asked: &[Limits],
     limits: &check::Limits,
 ) -> Result<(), RunError> {
-    for launch in launches.iter().filter(|launch| launch.module.hash == module.hash) {
-        let Some(kernel) = asked.get(launch.entry) else { continue };
-        let (name, threads) = (check::name(launch), launch.block.iter().product::<u32>());
-        if threads > kernel.max_threads {
-            return Err(RunError::Refused(format!(
-                "the launch of {name} has blocks of {threads} threads; the compiled kernel allows {} \
-                 on this GPU (its registers, or its __launch_bounds__)",
-                kernel.max_threads
-            )));
-        }
-        let shared = u64::from(kernel.static_shared) + u64::from(launch.shared_bytes);
-        if shared > u64::from(limits.shared_bytes) {
-            return Err(RunError::Refused(format!(
-                "the launch of {name} needs {shared} bytes of shared memory, {} of them static; a \
-                 block has {} on this GPU",
-                kernel.static_shared, limits.shared_bytes
-            )));
-        }
+    let Some(kernel) = asked.get(launch.entry) else { return Ok(()) };
+    let (name, threads) = (check::name(launch), launch.block.iter().product::<u32>());
+    if threads > kernel.max_threads {
+        return Err(RunError::Refused(format!(
+            "the launch of {name} has blocks of {threads} threads; the compiled kernel allows {} on \
+             this GPU (its registers, or its __launch_bounds__)",
+            kernel.max_threads
+        )));
+    }
+    let shared = u64::from(kernel.static_shared) + u64::from(launch.shared_bytes);
+    if shared > u64::from(limits.shared_bytes) {
+        return Err(RunError::Refused(format!(
+            "the launch of {name} needs {shared} bytes of shared memory, {} of them static; a \
+             block has {} on this GPU",
+            kernel.static_shared, limits.shared_bytes
+        )));
     }
     Ok(())
 }

@@ -207,3 +207,63 @@ pub(super) fn visible_devices() -> String {
     let names = ["ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"];
     names.map(show).join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The libraries that are found where only this folder is named.
+    fn found(api: Api, name: &str, folder: &Path) -> Libraries {
+        let own = folder.as_os_str().to_owned();
+        Libraries::find(api, &|variable| (variable == name).then(|| own.clone()))
+    }
+
+    #[test]
+    fn a_runtime_without_plain_names_is_given_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let lib = dir.path().join("lib");
+        fs::create_dir(&lib).unwrap();
+        for name in ["libamdhip64.so.7", "libhiprtc.so.7"] {
+            fs::write(lib.join(name), name).unwrap();
+        }
+        let libraries = found(Api::Hip, "ROCM_PATH", dir.path());
+        let mut command = Command::new("true");
+        libraries.give_to(&mut command, &dir.path().join("cache")).unwrap();
+        let of = |name: &str| {
+            let set = command.get_envs().find(|(own, _)| *own == name).expect("set");
+            set.1.map(PathBuf::from)
+        };
+        let links = of("HIP_PATH").unwrap();
+        for name in ["libamdhip64.so", "libhiprtc.so"] {
+            assert_eq!(fs::read_to_string(links.join(name)).unwrap(), format!("{name}.7"));
+        }
+        // hip-sys would look there first.
+        assert_eq!(of("ROCM_PATH"), None);
+        let path: Vec<PathBuf> =
+            env::split_paths(&of("LD_LIBRARY_PATH").unwrap()).take(2).collect();
+        assert_eq!(path, [links, fs::canonicalize(&lib).unwrap()]);
+    }
+
+    #[test]
+    fn before_rocm_6_the_compiler_is_in_the_runtimes_library() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("libamdhip64.so.5"), "").unwrap();
+        let libraries = found(Api::Hip, "HIP_PATH", dir.path());
+        let file = dir.path().join("libamdhip64.so.5");
+        assert_eq!(libraries.links, [(HIP[0], file.clone()), (HIPRTC[0], file)]);
+    }
+
+    #[test]
+    fn another_file_is_another_compiler() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("libnvrtc.so.12");
+        fs::write(&file, "1").unwrap();
+        let identity = || found(Api::Cuda, "LD_LIBRARY_PATH", dir.path()).identity();
+        let before = identity();
+        assert!(before.contains("libnvrtc.so.12"), "{before}");
+        fs::write(&file, "12").unwrap();
+        assert_ne!(identity(), before);
+        let named = found(Api::Cuda, "ATTNBENCH_NVRTC", &file);
+        assert_eq!(named.links, [(NVRTC[0], file)]);
+    }
+}

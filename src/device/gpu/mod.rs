@@ -10,9 +10,10 @@
 //! are made again, one at a time, and the one that fails alone is the one. After a fault runs go on one
 //! at a time for a while, as a kernel that crashed once will again.
 //!
-//! What the GPU decides: the order of blocks and threads; the seed of a run changes nothing. Accesses
-//! beyond the arena fault where the driver keeps addresses free around it (CUDA), or meet a margin
-//! filled with NaN (HIP). Dynamic shared memory that is overrun is not seen.
+//! What the GPU decides: the order of blocks and threads; the seed of a run changes nothing. The bytes that
+//! are used end where the GPU's block of memory does: what overruns them faults where the driver keeps
+//! addresses free behind it (CUDA), or meets a margin filled with NaN (HIP). Before them may lie memory of
+//! earlier cases. Dynamic shared memory that is overrun is not seen.
 
 mod compile;
 mod compiler;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSymbol, SymbolKind};
 
-use super::super::{CompileError, Module, ParamKind, Source};
+use super::super::{CompileError, Module, ParamKind, Source, cache};
 use super::{Api, cubin};
 
 /// Endings of files that are binaries already, and which API loads them.
@@ -51,8 +51,12 @@ pub(super) fn load(source: &Source, api: Api) -> Result<Module, CompileError> {
             }
         }
     }
+    // Which kernels of it, too: another instance of the manifest has others of the same file.
+    let mut hasher = blake3::Hasher::new();
+    cache::field(&mut hasher, &bytes);
+    found.iter().for_each(|kernel| cache::field(&mut hasher, kernel.symbol.as_bytes()));
     Ok(Module {
-        hash: blake3::hash(&bytes).to_hex().as_str()[..32].into(),
+        hash: hasher.finalize().to_hex().as_str()[..32].into(),
         file: Arc::new(std::path::absolute(&source.file).unwrap_or(source.file.clone())),
         entries: Arc::new(source.entries.clone()),
         kernels: Arc::new(found.iter().map(|kernel| kernel.symbol.clone()).collect()),
@@ -127,6 +131,9 @@ mod tests {
             let module = load(&source(&file, entry), Api::Cuda).unwrap();
             assert_eq!(*module.kernels, [symbol]);
         }
+        // Two instances of one file are two modules: a launch names its kernel by number.
+        let hash = |entry| load(&source(&file, entry), Api::Cuda).unwrap().hash;
+        assert_ne!(hash("plain"), hash("scale<float>"));
         let missing = load(&source(&file, "scale<int>"), Api::Cuda).unwrap_err().to_string();
         assert!(missing.contains("no kernel `scale<int>` in it; it has scale<float>, plain"));
         let other = load(&source(&file, "plain"), Api::Hip).unwrap_err().to_string();

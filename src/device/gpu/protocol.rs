@@ -84,6 +84,8 @@ pub(super) enum Request {
     },
     /// Run launches many times without moving the arena, and time each by the device's clock.
     Time {
+        /// Of the arena, as it was run on before.
+        bytes: usize,
         launches: Vec<WireLaunch>,
         /// Runs before the timed ones.
         warm: u32,

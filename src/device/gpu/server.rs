@@ -99,7 +99,13 @@ impl Server {
             Err(RecvTimeoutError::Timeout) => {
                 Err(format!("the driver did not open the device within {READY:?}"))
             }
-            Err(RecvTimeoutError::Disconnected) => Err(not_a_worker("it does not answer as one")),
+            Err(RecvTimeoutError::Disconnected) => Err(match child.wait() {
+                Ok(status) if !status.success() => format!(
+                    "the driver ended the process that opened it ({status}); try the vendor's own \
+                     tools (nvidia-smi, rocminfo)"
+                ),
+                _ => not_a_worker("it does not answer as one"),
+            }),
         };
         let (child, requests) = (Mutex::new(child), Mutex::new(requests));
         match info {

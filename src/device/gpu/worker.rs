@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::super::ARENA_ALIGN;
 use super::super::memory::{self, Mapping, SharedFile};
 use super::super::wire::{self, Word};
 use super::Api;
@@ -85,8 +86,10 @@ fn serve(api: Api, ordinal: u32) -> io::Result<()> {
     leave(0)
 }
 
-/// Arguments of 0 behind those of a launch.
-const SPARE_ARGS: usize = 64;
+/// Arguments of 0 behind those of a launch, and words behind the last of them: more than all parameters
+/// of a kernel may have (4 KiB on AMD, 32,764 bytes on NVIDIA).
+const SPARE_ARGS: usize = 256;
+const SPARE_WORDS: usize = 8192;
 
 /// Blocks a run that look for what it changed.
 const LOOKING_BLOCKS: u32 = 64;
@@ -114,26 +117,35 @@ impl Shared {
     }
 
     /// The kernels of a binary, loaded once in the process.
-    fn load(&self, binary: &Binary) -> Result<Vec<Limits>, String> {
+    fn load(&self, binary: &Binary) -> Result<Vec<Limits>, Trouble> {
         let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
-        let functions = match modules.get(&binary.hash) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let file = binary.file.display();
-                let image = std::fs::read(&binary.file).map_err(|e| format!("{file}: {e}"))?;
-                let module = self.driver.load(&image).map_err(|e| format!("{file}: {e}"))?;
-                let mut functions = Vec::new();
-                for name in &binary.kernels {
-                    let symbol = CString::new(name.as_str()).map_err(|e| e.to_string())?;
-                    let function = self.driver.function(module, &symbol);
-                    functions.push(function.map_err(|e| format!("kernel {name} of {file}: {e}"))?);
-                }
-                let functions = Arc::new(functions);
-                modules.insert(binary.hash.clone(), Arc::clone(&functions));
-                functions
-            }
+        if let Some(known) = modules.get(&binary.hash) {
+            return Ok(known.iter().map(|function| function.limits).collect());
+        }
+        let file = binary.file.display();
+        let other =
+            |what: &str, e: &dyn std::fmt::Display| Trouble::Other(format!("{what}{file}: {e}"));
+        // A fault of another lane's kernel is none of the file's.
+        let told = |what: &str, error: Error| match error.meaning {
+            Meaning::Crash | Meaning::Trap => Trouble::Call(error),
+            _ => other(what, &error),
         };
-        Ok(functions.iter().map(|function| function.limits).collect())
+        let image = std::fs::read(&binary.file).map_err(|e| other("", &e))?;
+        let module = self.driver.load(&image).map_err(|e| told("", e))?;
+        let most = self.driver.info().max_shared;
+        let mut functions = Vec::new();
+        for name in &binary.kernels {
+            let symbol = CString::new(name.as_str()).map_err(|e| other("", &e))?;
+            let what = format!("kernel {name} of ");
+            let function = self.driver.function(module, &symbol).map_err(|e| told(&what, e))?;
+            // All that there is, once: a launch is held against the limits before it is made.
+            let dynamic = most.saturating_sub(function.limits.static_shared);
+            self.driver.allow_shared(function.handle, dynamic).map_err(|e| told(&what, e))?;
+            functions.push(function);
+        }
+        let limits = functions.iter().map(|function| function.limits).collect();
+        modules.insert(binary.hash.clone(), Arc::new(functions));
+        Ok(limits)
     }
 }
 
@@ -151,10 +163,19 @@ struct Memory {
     layout: Layout,
     host: *mut u8,
     given: Handle,
-    work: Handle,
+    /// Where the device's arena ends.
+    work_end: usize,
+    /// Where what is held in place of the host's begins, bytes.
+    pinned: usize,
 }
 
 impl Memory {
+    /// Where an arena of so many bytes lies on the device: what is used ends where the block does, so that
+    /// what overruns it meets nobody's memory.
+    fn work(&self, bytes: usize) -> Handle {
+        Handle(self.work_end - bytes.next_multiple_of(ARENA_ALIGN))
+    }
+
     /// An address of the host's, by the bytes from the mapping's start.
     fn host(&self, at: usize) -> *mut u8 {
         // SAFETY: places are those of the layout, which the mapping has room for.
@@ -245,13 +266,17 @@ impl Lane<'_> {
     fn answer(&mut self, request: Request) -> Result<Reply, Trouble> {
         match request {
             Request::Arena { process, fd, bytes } => self.map(process, fd, bytes),
-            Request::Load(binary) => {
-                self.shared.load(&binary).map(Reply::Loaded).map_err(Trouble::Other)
-            }
+            Request::Load(binary) => self.shared.load(&binary).map(Reply::Loaded),
             Request::Run { bytes, launches, back, step } => {
                 self.run(bytes, &launches, back.as_ref(), step)
             }
-            Request::Time { launches, warm, runs } => self.time(&launches, warm, runs),
+            Request::Time { bytes, launches, warm, runs } => {
+                let work = self.memory()?.work(bytes);
+                let times = self.time(work, &launches, warm, runs);
+                // Whatever came of it, nothing may be under way when the memory is somebody else's again.
+                let waited = self.driver().wait(self.stream).map_err(Trouble::from);
+                times.and_then(|times| waited.map(|()| Reply::Timed(times)))
+            }
         }
     }
 
@@ -327,7 +352,7 @@ impl Lane<'_> {
         back: Option<&Back>,
         step: bool,
     ) -> Result<(), Trouble> {
-        let Memory { layout, work, .. } = memory;
+        let (layout, work) = (memory.layout, memory.work(bytes));
         let driver = Arc::clone(&self.shared.driver);
         let (stream, arena) = (self.stream, layout.arena());
         let places = match back {
@@ -379,8 +404,14 @@ impl Lane<'_> {
         };
         self.launch(&look, work)?;
         let n = layout.first() + Layout::FIRSTS - start;
-        // SAFETY: as above.
-        unsafe { driver.download(stream, memory.host(start), memory.given(start), n)? };
+        // Not over the border of what is held in place: a driver may refuse that.
+        let before = memory.pinned.saturating_sub(start).min(n);
+        for (at, n) in [(start, before), (start + before, n - before)] {
+            if n > 0 {
+                // SAFETY: as above.
+                unsafe { driver.download(stream, memory.host(at), memory.given(at), n)? };
+            }
+        }
         Ok(())
     }
 
@@ -391,7 +422,8 @@ impl Lane<'_> {
                 layout: host.layout,
                 host: host.mapping.start(),
                 given: given.start,
-                work: work.start,
+                work_end: work.start.0 + host.layout.bytes,
+                pinned: host.pinned.map_or(0, |start| start.0 - host.mapping.start() as usize),
             }),
             _ => Err(Trouble::Other("a run before its arena was mapped".to_owned())),
         }
@@ -417,59 +449,55 @@ impl Lane<'_> {
             Word::Bits(bits) => bits,
         };
         let mut words: Vec<u64> = launch.args.iter().map(word).collect();
-        // A kernel whose parameters nobody could count may have more: they are then 0.
-        words.resize(words.len() + SPARE_ARGS, 0);
-        let mut args: Vec<*mut c_void> =
-            words.iter().map(|word| std::ptr::from_ref(word).cast_mut().cast()).collect();
+        // A kernel whose parameters nobody could count may have more, or larger ones: they are then 0.
+        let given = words.len();
+        words.resize(given + SPARE_WORDS, 0);
+        let mut args: Vec<*mut c_void> = (0..given + SPARE_ARGS)
+            .map(|i| std::ptr::from_ref(&words[i]).cast_mut().cast())
+            .collect();
         let driver = &self.shared.driver;
         let WireLaunch { grid, block, shared_bytes, .. } = *launch;
-        // What a block has without being asked for on every device.
-        if shared_bytes > 48 * 1024 {
-            driver.allow_shared(function.handle, shared_bytes)?;
-        }
         let shape = Shape { grid, block, shared_bytes };
         // SAFETY: the device has held the arguments against the kernel's parameters, where it knows
-        // them; each word has eight bytes, and no parameter that a launch can hold has more.
+        // them; where it does not, there are zeros behind, as many as parameters may have.
         unsafe { driver.launch(function.handle, &shape, self.stream, &mut args)? };
         Ok(())
     }
 
-    /// Times runs of launches on the arena as it is on the device. A graph of them is replayed, where
-    /// it can be captured: then no launch of the host's is in between.
-    fn time(&mut self, launches: &[WireLaunch], warm: u32, runs: u32) -> Result<Reply, Trouble> {
-        let (work, stream) = (self.memory()?.work, self.stream);
+    /// Times runs of launches on the arena as it is on the device, microseconds each. A graph of them is
+    /// replayed, where it can be captured: then no launch of the host's is in between.
+    fn time(
+        &mut self,
+        work: Handle,
+        launches: &[WireLaunch],
+        warm: u32,
+        runs: u32,
+    ) -> Result<Vec<f64>, Trouble> {
         let graph = self.capture(launches, work);
         let driver = Arc::clone(&self.shared.driver);
-        let mut events = Vec::new();
-        for _ in 0..2 * runs {
-            events.push(driver.event()?);
-        }
-        for run in 0..warm + runs {
-            let pair = run.checked_sub(warm).map(|run| &events[2 * run as usize..][..2]);
-            if let Some(pair) = pair {
-                driver.record(pair[0], stream)?;
-            }
+        let (stream, [begin, end]) = (self.stream, self.events);
+        let mut times = Vec::new();
+        let mut timed = (0..warm + runs).try_for_each(|run| {
+            driver.record(begin, stream)?;
             match graph {
                 Some(graph) => driver.launch_graph(graph, stream)?,
-                None => {
-                    for (index, launch) in launches.iter().enumerate() {
-                        self.launch(launch, work).map_err(|e| e.at(index))?;
-                    }
-                }
+                None => launches.iter().enumerate().try_for_each(|(index, launch)| {
+                    self.launch(launch, work).map_err(|e| e.at(index))
+                })?,
             }
-            if let Some(pair) = pair {
-                driver.record(pair[1], stream)?;
+            driver.record(end, stream)?;
+            // why: one pair of events, waited for each time: more would let runs follow each other
+            // closer than they do in an engine, and would have to be given back.
+            driver.wait(stream)?;
+            if run >= warm {
+                times.push(f64::from(driver.elapsed(begin, end)?) * 1e3);
             }
-        }
-        driver.wait(stream)?;
-        let micros = |pair: &[Handle]| {
-            driver.elapsed(pair[0], pair[1]).map(|milliseconds| f64::from(milliseconds) * 1e3)
-        };
-        let times = events.chunks_exact(2).map(micros).collect::<Result<_, _>>()?;
+            Ok(())
+        });
         if let Some(graph) = graph {
-            driver.free_graph(graph)?;
+            timed = timed.and_then(|()| Ok(driver.free_graph(graph)?));
         }
-        Ok(Reply::Timed(times))
+        timed.map(|()| times)
     }
 
     /// The launches as a graph; `None` where they cannot be captured.

@@ -4,7 +4,7 @@ use super::super::law::Posed;
 use super::{Observed, Planned, Seen, Trial, TrialError};
 use crate::data::image::{Image, Poisons, Role, Stray};
 use crate::data::inputs::Inputs;
-use crate::device::{ARENA_ALIGN, Arg, Launch, MOST_SIDE_BY_SIDE, RunError, Stretch};
+use crate::device::{ARENA_ALIGN, Arg, Fault, Launch, MOST_SIDE_BY_SIDE, RunError, Stretch};
 use crate::problem::Case;
 
 /// Runs that were made side by side: the three of a case, and those of its law.
@@ -45,7 +45,7 @@ fn stretch(image: &Image, launches: &[Launch], at: usize) -> Stretch {
 impl Trial {
     /// The three runs of a case and those of its law at once, side by side in the arena, where the
     /// device gains by it. `None` where it does not, or a fault ended one of them: then they are to be
-    /// made one after another.
+    /// made one after another, and the fault is the case's, even if it does not come back.
     pub(super) fn run_side_by_side(
         &mut self,
         case: &Case,
@@ -53,9 +53,9 @@ impl Trial {
         image: &Image,
         launches: &[Launch],
         posed: Option<&Posed>,
-    ) -> Result<Option<Beside>, TrialError> {
+    ) -> Result<(Option<Beside>, Option<Fault>), TrialError> {
         if self.device.side_by_side().is_none() {
-            return Ok(None);
+            return Ok((None, None));
         }
         // What cannot be planned is told when it comes to it.
         let plans = posed.map(|posed| posed.runs.iter().map(|(other, _)| self.plan(other)));
@@ -71,7 +71,7 @@ impl Trial {
         let all: Vec<_> = own.into_iter().chain(laws).collect();
         let bytes: usize = all.iter().map(|(_, _, image, ..)| room(image)).sum();
         if bytes > MOST_BESIDE || all.len() > MOST_SIDE_BY_SIDE {
-            return Ok(None);
+            return Ok((None, None));
         }
         let kernel = self.manifest.name.clone();
         let refused = |source| TrialError::Run { kernel: kernel.clone(), source };
@@ -83,10 +83,10 @@ impl Trial {
             runs.push(stretch(image, launches, at));
             (rest, at) = (others, at + own.len());
         }
-        let Some(device) = self.device.side_by_side() else { return Ok(None) };
+        let Some(device) = self.device.side_by_side() else { return Ok((None, None)) };
         let changed = match device.run(&runs, self.time_limit) {
             Ok(changed) => changed,
-            Err(RunError::Fault(_)) => return Ok(None),
+            Err(RunError::Fault(fault)) => return Ok((None, Some(fault))),
             Err(source) => return Err(refused(source)),
         };
         let mut observed = Vec::new();
@@ -95,7 +95,7 @@ impl Trial {
             observed.push(self.observed(case, image, &self.judged(case))?);
         }
         let observed = (!plans.is_empty()).then_some(observed);
-        Ok(Some(Beside { changed, stride, observed }))
+        Ok((Some(Beside { changed, stride, observed }), None))
     }
 
     /// The first byte that the run that is looked at changed and might not have. `changed`: what the

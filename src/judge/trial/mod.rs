@@ -267,7 +267,7 @@ impl Trial {
         // Laws are about values: they are for the fast build.
         let law = law::choose(&self.manifest, case, inputs).filter(|_| !checked);
         let posed = law.as_ref().map(|(_, posed)| posed);
-        let beside = self.run_side_by_side(case, inputs, &image, &launches, posed)?;
+        let (beside, struck) = self.run_side_by_side(case, inputs, &image, &launches, posed)?;
         for (run, poisons) in runs.iter().map(|&run| (run, Poisons::RUNS[run])) {
             let order_seed = case.order_seed.wrapping_add(run as u64);
             last = (run, poisons, order_seed);
@@ -336,6 +336,16 @@ impl Trial {
             let (run, poisons, order_seed) = last;
             let (property, detail) = (gravest.property(), gravest.words.clone());
             let (comparison, found) = (None, found.list());
+            let buffers = self.buffers(&image, true)?;
+            let failure =
+                Failure { property, detail, comparison, run, poisons, order_seed, buffers, found };
+            return Ok(Outcome::Failed(Box::new(failure)));
+        }
+        if let Some(fault) = struck {
+            let (run, poisons, order_seed) = last;
+            let (property, fault) = fault_in_words(&fault, &image);
+            let detail = format!("{fault}; made one after another its runs ended");
+            let (comparison, found) = (None, Vec::new());
             let buffers = self.buffers(&image, true)?;
             let failure =
                 Failure { property, detail, comparison, run, poisons, order_seed, buffers, found };
