@@ -5,10 +5,13 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
 
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol};
@@ -62,6 +65,9 @@ static HIP: LazyLock<Headers> = LazyLock::new(|| Headers {
         "attnbench/changed.hip" from "common/attnbench/changed.hip",
     ],
 });
+
+/// How long a compilation may take.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The kernel that looks for what a run changed.
 const CHANGED: &str = "attnbench_changed";
@@ -255,6 +261,8 @@ impl Compiler {
         let mut command = Command::new(&self.config.worker_program);
         command.args([COMPILER_ARGUMENT, self.api.name()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Its own process group: an interrupt from the keyboard is the program's to handle.
+        command.process_group(0);
         command.envs(self.config.environment.iter().map(|(name, value)| (name, value)));
         self.libraries.give_to(&mut command, &self.config.cache_dir)?;
         let program = self.config.worker_program.display();
@@ -266,13 +274,31 @@ impl Compiler {
         if let Some(mut to) = child.stdin.take() {
             wire::send(&mut to, job).map_err(|e| broken(e.to_string()))?;
         }
-        let output = child.wait_with_output().map_err(|e| broken(e.to_string()))?;
-        match wire::receive(&mut BufReader::new(&*output.stdout)) {
+        let (Some(replies), Some(mut words)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(broken("it has no pipes".to_owned()));
+        };
+        // What it says is read as it comes: a full pipe would hold it up.
+        let listener = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            let _ = words.read_to_end(&mut said);
+            String::from_utf8_lossy(&said).into_owned()
+        });
+        let in_time =
+            wire::readable(replies.as_fd(), PATIENCE).map_err(|e| broken(e.to_string()))?;
+        if !in_time {
+            let _ = child.kill();
+            let _ = child.wait();
+            let api = self.api;
+            let why = format!("the compiler of {api} did not end within {PATIENCE:?}");
+            return Ok(Made::Failed(why));
+        }
+        let made = wire::receive(&mut BufReader::new(replies));
+        let end = child.wait().map_err(|e| broken(e.to_string()))?;
+        match made {
             Ok(Some(made)) => Ok(made),
             _ => {
-                let said = String::from_utf8_lossy(&output.stderr);
+                let said = listener.join().unwrap_or_default();
                 let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("");
-                let end = output.status;
                 Ok(Made::Failed(format!("the compiler's process ended with {end}: {last}")))
             }
         }

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::super::{RunError, wire};
@@ -26,6 +27,8 @@ pub(super) struct Server {
     child: Mutex<Child>,
     requests: Mutex<ChildStdin>,
     shared: Arc<Shared>,
+    /// Who reads its standard error.
+    listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the threads that read from the worker share with its lanes.
@@ -87,7 +90,8 @@ impl Server {
         };
         let shared = Arc::new(Shared::default());
         let listener = Arc::clone(&shared);
-        std::thread::spawn(move || listener.listen(BufReader::new(words)));
+        let listening = std::thread::spawn(move || listener.listen(BufReader::new(words)));
+        let listening = Mutex::new(Some(listening));
         let (hello, opened) = channel();
         let reader = Arc::clone(&shared);
         std::thread::spawn(move || reader.read(BufReader::new(replies), &hello));
@@ -109,7 +113,7 @@ impl Server {
         };
         let (child, requests) = (Mutex::new(child), Mutex::new(requests));
         match info {
-            Ok(info) => Ok(Server { info, child, requests, shared }),
+            Ok(info) => Ok(Server { info, child, requests, shared, listening }),
             Err(why) => {
                 let mut child = lock(&child);
                 let _ = child.kill();
@@ -173,6 +177,10 @@ impl Server {
         child.kill().map_err(broken)?;
         let status = child.wait().map_err(broken)?;
         lock(&self.shared.lanes).clear();
+        // Its last words are all there before anybody asks for them.
+        if let Some(listening) = lock(&self.listening).take() {
+            let _ = listening.join();
+        }
         Ok(status)
     }
 
