@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::CompileError;
+
 /// What the file name of an entry's line in the wrapper starts with.
 pub(crate) const ENTRY_FILE: &str = "attnbench-entry-";
 
@@ -24,8 +26,16 @@ struct Line<'a> {
     text: &'a str,
 }
 
+impl Files<'_> {
+    /// The source as a compiler refused it with these messages.
+    pub(crate) fn rejected(&self, messages: &str) -> CompileError {
+        let (first, all) = first_error(messages, self);
+        CompileError::Rejected { file: self.shown.display().to_string(), first, all }
+    }
+}
+
 /// The first error of `messages`, and all of them with the user's own path.
-pub(crate) fn first_error(messages: &str, files: &Files<'_>) -> (String, String) {
+fn first_error(messages: &str, files: &Files<'_>) -> (String, String) {
     let source = files.source.to_string_lossy();
     let shown = files.shown.to_string_lossy();
     let all = messages.replace(&*source, &shown);

@@ -8,25 +8,28 @@ use super::cache;
 /// A set of headers.
 pub(crate) struct Headers {
     /// What their folder in a cache is called, before the hash.
-    pub(crate) name: &'static str,
+    name: &'static str,
     /// Path and text of each.
-    pub(crate) files: Vec<(&'static str, &'static str)>,
+    files: Vec<(&'static str, &'static str)>,
+    /// Hash of all of them, hexadecimal.
+    pub(crate) hash: String,
 }
 
 impl Headers {
-    /// Hash of all of them, hexadecimal.
-    pub(crate) fn hash(&self) -> String {
+    /// These files, by their path in the folder.
+    pub(crate) fn new(name: &'static str, files: Vec<(&'static str, &'static str)>) -> Headers {
         let mut hasher = blake3::Hasher::new();
-        for (path, text) in &self.files {
+        for (path, text) in &files {
             cache::field(&mut hasher, path.as_bytes());
             cache::field(&mut hasher, text.as_bytes());
         }
-        hasher.finalize().to_hex().as_str()[..32].to_owned()
+        let hash = hasher.finalize().to_hex().as_str()[..32].to_owned();
+        Headers { name, files, hash }
     }
 
     /// The folder's name in a cache.
     pub(crate) fn folder(&self) -> String {
-        format!("{}-{}", self.name, self.hash())
+        format!("{}-{}", self.name, self.hash)
     }
 
     /// The folder that holds the headers in this cache; writes it on first use.

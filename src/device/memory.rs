@@ -169,7 +169,7 @@ pub(super) fn keep_over_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// Bytes that can be used without swapping, where the system tells.
-pub(super) fn available_memory() -> Option<usize> {
+pub fn available_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)

@@ -20,12 +20,12 @@ mod memory;
 mod params;
 mod wire;
 
-pub use memory::keep_freed_memory;
+pub use memory::{available_memory, keep_freed_memory};
 
 use finding::Finding;
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,6 +213,30 @@ pub enum CompileError {
         /// What the system said, and how to mend it.
         why: String,
     },
+}
+
+impl CompileError {
+    /// A refusal of a file in one sentence.
+    pub(crate) fn rejected(file: &Path, why: String) -> CompileError {
+        let file = file.display().to_string();
+        CompileError::Rejected { file, first: why.clone(), all: why }
+    }
+
+    /// A file that cannot be read.
+    pub(crate) fn reading(path: &Path, error: &std::io::Error) -> CompileError {
+        CompileError::Io { what: format!("reading {}", path.display()), why: error.to_string() }
+    }
+
+    /// A compiler's output that makes no sense.
+    fn odd(path: &Path, why: impl Into<String>) -> CompileError {
+        let what = format!("reading the compiler's output {}", path.display());
+        CompileError::Io { what, why: why.into() }
+    }
+}
+
+/// The absolute path of a file or folder, which need not be there.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CompileError> {
+    std::path::absolute(path).map_err(|e| CompileError::reading(path, &e))
 }
 
 /// What a kernel did wrong while it ran. The device goes on; the run's results are void.

@@ -1,10 +1,28 @@
 //! A kernel's parameters, as a compiled module tells them.
 
+use object::read::elf::ElfFile64;
+use object::{Object, ObjectSection, ObjectSymbol};
+
 use super::ParamKind;
+
+/// The parameters of entry `index`, from the table that the translation unit left in the binary.
+pub(super) fn of(binary: &[u8], index: usize) -> Result<Vec<ParamKind>, String> {
+    let file: ElfFile64<'_> = ElfFile64::parse(binary).map_err(|e| e.to_string())?;
+    let name = format!("attnbench_params_{index}");
+    let missing = || format!("the binary has no table `{name}`");
+    // A shared object has it among those that others may see, a GPU's binary need not.
+    let mut symbols = file.dynamic_symbols().chain(file.symbols());
+    let symbol = symbols.find(|s| s.name() == Ok(&name)).ok_or_else(missing)?;
+    let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+    let section = section.ok_or_else(missing)?;
+    let data = section.data().map_err(|e| e.to_string())?;
+    let at = symbol.address().wrapping_sub(section.address()) as usize;
+    read(data.get(at..).ok_or_else(missing)?).ok_or_else(missing)
+}
 
 /// Reads the table that `entry.h` and `params.h` leave in a binary: the number of parameters, then for
 /// each one `kind << 16 | bytes`. `None` where the bytes are too few.
-pub(super) fn read(table: &[u8]) -> Option<Vec<ParamKind>> {
+fn read(table: &[u8]) -> Option<Vec<ParamKind>> {
     let mut words =
         table.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
     let count = words.next()? as usize;

@@ -6,11 +6,10 @@
 //! linked. hipcc, whose own headers and library are used, is run twice.
 
 use super::compiler::{Compiler, Kind, run};
-use super::headers::headers;
+use super::headers::HEADERS;
 use super::target::Target;
 use crate::device::diagnostics::{self, Files};
-use crate::device::{CompileError, Source};
-use crate::device::{cache, includes};
+use crate::device::{CompileError, Source, absolute, cache, includes};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,7 +50,7 @@ impl Builder {
     /// [`CompileError`].
     pub fn build(&self, source: &Source, target: &Target) -> Result<Built, CompileError> {
         let path = absolute(&source.file)?;
-        let headers = absolute(&headers().materialise(&self.cache_dir)?)?;
+        let headers = absolute(&HEADERS.materialise(&self.cache_dir)?)?;
         let mut folders = Vec::new();
         for dir in path.parent().into_iter().chain(source.include_dirs.iter().map(PathBuf::as_path))
         {
@@ -86,7 +85,8 @@ impl Builder {
 impl Job<'_> {
     /// Where in the cache it lies; `None` where only the compiler can tell what is included.
     fn stem(&self, folders: &[PathBuf]) -> Result<Option<PathBuf>, CompileError> {
-        let scan = includes::scan(&self.path, folders).map_err(|e| reading(&self.path, &e))?;
+        let scan = includes::scan(&self.path, folders)
+            .map_err(|e| CompileError::reading(&self.path, &e))?;
         if scan.computed {
             return Ok(None);
         }
@@ -96,7 +96,7 @@ impl Job<'_> {
         add(self.wrapper().as_bytes());
         add(compiler.program.as_os_str().as_encoded_bytes());
         add(compiler.version.as_bytes());
-        add(headers().hash().as_bytes());
+        add(HEADERS.hash.as_bytes());
         self.flags.iter().for_each(|flag| add(flag.as_bytes()));
         for (path, contents) in &scan.files {
             // The path too: the assembly names it.
@@ -150,8 +150,8 @@ impl Job<'_> {
             }
         }
         self.attempt(finish.arg("-o").arg(&object), &wrapper)?;
-        let text = fs::read(&assembly).map_err(|e| reading(&assembly, &e))?;
-        let object = fs::read(&object).map_err(|e| reading(&object, &e))?;
+        let text = fs::read(&assembly).map_err(|e| CompileError::reading(&assembly, &e))?;
+        let object = fs::read(&object).map_err(|e| CompileError::reading(&object, &e))?;
         Ok(Built { assembly: String::from_utf8_lossy(&text).into_owned(), object })
     }
 
@@ -169,16 +169,6 @@ impl Job<'_> {
             headers: &self.headers,
             entries: &self.source.entries,
         };
-        let (first, all) = diagnostics::first_error(&messages, &files);
-        let file = self.source.file.display().to_string();
-        Err(CompileError::Rejected { file, first, all })
+        Err(files.rejected(&messages))
     }
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, CompileError> {
-    std::path::absolute(path).map_err(|e| reading(path, &e))
-}
-
-fn reading(path: &Path, error: &std::io::Error) -> CompileError {
-    CompileError::Io { what: format!("reading {}", path.display()), why: error.to_string() }
 }

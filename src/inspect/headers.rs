@@ -1,6 +1,7 @@
 //! The HIP headers for AMD targets: carried in the program, written where a compiler reads.
 
 use crate::device::headers::Headers;
+use std::sync::LazyLock;
 
 macro_rules! headers {
     ($($path:literal),* $(,)?) => { [$(($path, include_str!(concat!("include/", $path)))),*] };
@@ -25,6 +26,5 @@ const OWN: [(&str, &str); 15] = headers![
 ];
 
 /// All of them.
-pub(super) fn headers() -> Headers {
-    Headers { name: "include-amd", files: OWN.to_vec() }
-}
+pub(super) static HEADERS: LazyLock<Headers> =
+    LazyLock::new(|| Headers::new("include-amd", OWN.to_vec()));

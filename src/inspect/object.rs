@@ -5,6 +5,7 @@ use super::instances::Shape;
 use super::row::{self, Row};
 use super::{note, nvidia};
 use crate::device::gpu::cubin;
+use crate::device::gpu::object::plain;
 use std::path::Path;
 use std::process::Command;
 
@@ -125,12 +126,7 @@ fn chosen<'a, K>(
     if wanted.is_empty() {
         return Ok(kernels.iter().map(|k| (k, &[][..])).collect());
     }
-    let plain = |k: &K| {
-        let whole = addr2line::demangle_auto(name(k).into(), None).into_owned();
-        // `void k<float>(float*)` is launched as `k<float>`.
-        let whole = whole.strip_prefix("void ").unwrap_or(&whole);
-        whole.split_once('(').map_or(whole, |(head, _)| head).to_owned()
-    };
+    let plain = |k: &K| plain(name(k));
     let of = |(entry, shapes): &'a (String, Vec<Shape>)| {
         let found = kernels.iter().find(|k| name(k) == entry || plain(k) == *entry);
         let found = found.ok_or_else(|| ObjectError::Entry {

@@ -97,11 +97,7 @@ pub fn of_instance(
 ) -> Result<(Vec<Row>, Built), CompileError> {
     let source = &instance.source;
     let built = builder.build(source, target)?;
-    let rejected = |first: String| CompileError::Rejected {
-        file: source.file.display().to_string(),
-        first: first.clone(),
-        all: first,
-    };
+    let rejected = |why| CompileError::rejected(&source.file, why);
     let object = note::read(&built.object).map_err(|e| rejected(e.to_string()))?;
     if let Some(name) = object.undefined.first() {
         return Err(rejected(format!(

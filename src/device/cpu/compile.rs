@@ -14,11 +14,12 @@ use std::sync::Arc;
 use super::super::cache::{self, Slot};
 use super::super::diagnostics::{self, Files};
 use super::super::includes;
-use super::super::{CompileError, MAX_SHARED_BYTES, Module, Source};
+use super::super::{CompileError, MAX_SHARED_BYTES, Module, Source, absolute, params};
 use super::Variant;
 use super::description::Description;
+use super::shim::HEADERS;
 use super::toolchain::Toolchain;
-use super::{elf, redzone, shim};
+use super::{elf, redzone};
 
 /// The name of the dynamic block; `entry.h` takes its address.
 pub(super) const DYNAMIC_SYMBOL: &str = "attnbench_dynamic_shared";
@@ -49,7 +50,7 @@ struct Job<'a> {
 /// Compiles `source`, or finds it compiled.
 pub(super) fn compile(setting: &Setting<'_>, source: &Source) -> Result<Module, CompileError> {
     let path = absolute(&source.file)?;
-    let headers = absolute(&shim::materialise(setting.cache_dir)?)?;
+    let headers = absolute(&HEADERS.materialise(setting.cache_dir)?)?;
     let mut folders = Vec::new();
     for dir in path.parent().into_iter().chain(source.include_dirs.iter().map(PathBuf::as_path)) {
         folders.push(absolute(dir)?);
@@ -105,7 +106,8 @@ fn flags(
 impl Job<'_> {
     /// Hash of everything that the binary depends on.
     fn hash(&self, folders: &[PathBuf]) -> Result<String, CompileError> {
-        let mut scan = includes::scan(&self.path, folders).map_err(|e| reading(&self.path, &e))?;
+        let mut scan = includes::scan(&self.path, folders)
+            .map_err(|e| CompileError::reading(&self.path, &e))?;
         if scan.computed {
             scan.files.extend(self.ask_compiler_for_includes()?);
         }
@@ -114,7 +116,7 @@ impl Job<'_> {
         add(self.wrapper().as_bytes());
         add(self.setting.toolchain.program.as_os_str().as_encoded_bytes());
         add(self.setting.toolchain.version.as_bytes());
-        add(shim::HASH.as_bytes());
+        add(HEADERS.hash.as_bytes());
         self.flags.iter().for_each(|flag| add(flag.as_bytes()));
         self.link_flags().iter().for_each(|flag| add(flag.as_bytes()));
         for (path, contents) in &scan.files {
@@ -136,7 +138,7 @@ impl Job<'_> {
         let mut files = Vec::new();
         for name in list.split_whitespace() {
             let path = PathBuf::from(name.replace('\0', " "));
-            let contents = fs::read(&path).map_err(|e| reading(&path, &e))?;
+            let contents = fs::read(&path).map_err(|e| CompileError::reading(&path, &e))?;
             files.push((path, contents));
         }
         Ok(files)
@@ -173,7 +175,8 @@ impl Job<'_> {
             self.attempt(compile.arg("-c").arg(&wrapper).arg("-o").arg(&object), &wrapper)?;
         }
 
-        let names = elf::dynamic_shared_names(&read(&object)?).map_err(|e| odd(&object, e))?;
+        let names = elf::dynamic_shared_names(&read(&object)?)
+            .map_err(|e| CompileError::odd(&object, e))?;
         put(&assembly, dynamic_block(&names).as_bytes())?;
         let mut link = toolchain.command();
         link.arg(&object).arg(&assembly).args(self.link_flags());
@@ -181,14 +184,14 @@ impl Job<'_> {
 
         let contents = read(&binary)?;
         let params = (0..self.source.entries.len())
-            .map(|index| elf::params(&contents, index))
+            .map(|index| params::of(&contents, index))
             .collect::<Result<_, _>>()
-            .map_err(|e| odd(&binary, e))?;
+            .map_err(|e| CompileError::odd(&binary, e))?;
         let (tls_bytes, dynamic_offset) =
-            elf::tls_layout(&contents).map_err(|e| odd(&binary, e))?;
+            elf::tls_layout(&contents).map_err(|e| CompileError::odd(&binary, e))?;
         let made_from =
             format!("{} by {} {}", self.path.display(), toolchain.version, self.flags.join(" "));
-        let arrays = elf::shared_arrays(&contents).map_err(|e| odd(&binary, e))?;
+        let arrays = elf::shared_arrays(&contents).map_err(|e| CompileError::odd(&binary, e))?;
         let description = Description { made_from, params, tls_bytes, dynamic_offset, arrays };
         slot.put(&binary, &description)?;
         Ok(description)
@@ -221,9 +224,7 @@ impl Job<'_> {
             headers: &self.headers,
             entries: &self.source.entries,
         };
-        let (first, all) = diagnostics::first_error(&messages, &files);
-        let file = self.source.file.display().to_string();
-        Err(CompileError::Rejected { file, first, all })
+        Err(files.rejected(&messages))
     }
 }
 
@@ -251,22 +252,10 @@ fn run(command: &mut Command) -> Result<std::process::Output, CompileError> {
     })
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, CompileError> {
-    std::path::absolute(path).map_err(|e| reading(path, &e))
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, CompileError> {
-    fs::read(path).map_err(|e| reading(path, &e))
+    fs::read(path).map_err(|e| CompileError::reading(path, &e))
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<(), CompileError> {
     fs::write(path, bytes).map_err(|e| cache::unwritable(path, &e))
-}
-
-fn reading(path: &Path, error: &std::io::Error) -> CompileError {
-    CompileError::Io { what: format!("reading {}", path.display()), why: error.to_string() }
-}
-
-fn odd(path: &Path, why: String) -> CompileError {
-    CompileError::Io { what: format!("reading the compiler's output {}", path.display()), why }
 }

@@ -1,10 +1,8 @@
 //! What is read from object files: names of dynamic shared memory, parameters, thread-local layout.
 
-use super::super::params;
 use object::read::elf::{ElfFile64, ProgramHeader};
-use object::{Object, ObjectSection, ObjectSymbol, SymbolFlags};
+use object::{Object, ObjectSymbol, SymbolFlags};
 
-use super::super::ParamKind;
 use super::compile::{DYNAMIC_CAPACITY, DYNAMIC_SYMBOL};
 use super::description::{SharedArray, SharedKind};
 
@@ -85,19 +83,4 @@ fn plain_name(symbol: &str) -> String {
         }
     }
     whole[start..].to_owned()
-}
-
-/// The parameters of entry `index`, from the table that the wrapper wrote.
-pub(super) fn params(binary: &[u8], index: usize) -> Result<Vec<ParamKind>, String> {
-    let file: ElfFile64<'_> = ElfFile64::parse(binary).map_err(|e| e.to_string())?;
-    let name = format!("attnbench_params_{index}");
-    let missing = || format!("the binary has no table `{name}`");
-    let symbol = file.dynamic_symbols().find(|s| s.name() == Ok(&name)).ok_or_else(missing)?;
-    let section = symbol
-        .section_index()
-        .and_then(|section| file.section_by_index(section).ok())
-        .ok_or_else(missing)?;
-    let data = section.data().map_err(|e| e.to_string())?;
-    let at = symbol.address().wrapping_sub(section.address()) as usize;
-    params::read(data.get(at..).ok_or_else(missing)?).ok_or_else(missing)
 }

@@ -296,7 +296,7 @@ impl CpuDevice {
         let place = place(shared, launches);
         let outcome = match outcome {
             Outcome::Reply(Reply::Checked(found, fault)) => {
-                let headers = self.config.cache_dir.join(shim::folder());
+                let headers = self.config.cache_dir.join(shim::HEADERS.folder());
                 let headers = std::path::absolute(&headers).unwrap_or(headers);
                 let resolver = &mut self.resolver;
                 let found = found.into_iter();
@@ -335,9 +335,8 @@ impl Device for CpuDevice {
 
     fn compile(&self, source: &Source) -> Result<Module, CompileError> {
         if super::gpu::object::api_of(&source.file).is_some() {
-            let file = source.file.display().to_string();
             let why = "a compiled kernel runs on a GPU only; use --device hip or cuda".to_owned();
-            return Err(CompileError::Rejected { file, first: why.clone(), all: why });
+            return Err(CompileError::rejected(&source.file, why));
         }
         let setting = compile::Setting {
             toolchain: &self.toolchain,

@@ -20,7 +20,7 @@ pub(super) struct Hello {
 impl Hello {
     pub(super) fn ours() -> Hello {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Hello { version, headers: super::shim::HASH.clone() }
+        Hello { version, headers: super::shim::HEADERS.hash.clone() }
     }
 }
 

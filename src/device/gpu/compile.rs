@@ -13,14 +13,12 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
-use object::read::elf::ElfFile64;
-use object::{Object, ObjectSection, ObjectSymbol};
 use serde::{Deserialize, Serialize};
 
 use super::super::cache::{self, Slot};
 use super::super::diagnostics::{self, Files};
 use super::super::headers::Headers;
-use super::super::{CompileError, Module, ParamKind, Source, includes, params, wire};
+use super::super::{CompileError, Module, ParamKind, Source, absolute, includes, params, wire};
 use super::compiler::{Job, Made, Unit};
 use super::library::Libraries;
 use super::protocol::COMPILER_ARGUMENT;
@@ -33,37 +31,41 @@ macro_rules! headers {
 }
 
 /// What a HIP kernel includes, for NVRTC.
-static CUDA: LazyLock<Headers> = LazyLock::new(|| Headers {
-    name: "include-cuda",
-    files: headers![
-        "hip/hip_runtime.h" from "cuda/hip/hip_runtime.h",
-        "hip/hip_fp16.h" from "cuda/hip/hip_fp16.h",
-        "hip/hip_bf16.h" from "cuda/hip/hip_bf16.h",
-        "hip/hip_bfloat16.h" from "cuda/hip/hip_bfloat16.h",
-        "attnbench/params.h" from "common/attnbench/params.h",
-        "attnbench/changed.hip" from "common/attnbench/changed.hip",
-        "assert.h" from "cuda/assert.h",
-        "float.h" from "cuda/float.h",
-        "limits.h" from "cuda/limits.h",
-        "math.h" from "cuda/math.h",
-        "stdint.h" from "cuda/stdint.h",
-        "stdio.h" from "cuda/stdio.h",
-    ],
+static CUDA: LazyLock<Headers> = LazyLock::new(|| {
+    Headers::new(
+        "include-cuda",
+        headers![
+            "hip/hip_runtime.h" from "cuda/hip/hip_runtime.h",
+            "hip/hip_fp16.h" from "cuda/hip/hip_fp16.h",
+            "hip/hip_bf16.h" from "cuda/hip/hip_bf16.h",
+            "hip/hip_bfloat16.h" from "cuda/hip/hip_bfloat16.h",
+            "attnbench/params.h" from "common/attnbench/params.h",
+            "attnbench/changed.hip" from "common/attnbench/changed.hip",
+            "assert.h" from "cuda/assert.h",
+            "float.h" from "cuda/float.h",
+            "limits.h" from "cuda/limits.h",
+            "math.h" from "cuda/math.h",
+            "stdint.h" from "cuda/stdint.h",
+            "stdio.h" from "cuda/stdio.h",
+        ],
+    )
 });
 
 /// What a HIP kernel includes, for hiprtc.
-static HIP: LazyLock<Headers> = LazyLock::new(|| Headers {
-    name: "include-hip",
-    files: headers![
-        "hip/hip_runtime.h" from "hiprtc/hip/hip_runtime.h",
-        "math.h" from "hiprtc/math.h",
-        "stdint.h" from "hiprtc/stdint.h",
-        "hip/hip_fp16.h" from "hiprtc/hip/hip_fp16.h",
-        "hip/hip_bf16.h" from "hiprtc/hip/hip_bf16.h",
-        "hip/hip_bfloat16.h" from "hiprtc/hip/hip_bfloat16.h",
-        "attnbench/params.h" from "common/attnbench/params.h",
-        "attnbench/changed.hip" from "common/attnbench/changed.hip",
-    ],
+static HIP: LazyLock<Headers> = LazyLock::new(|| {
+    Headers::new(
+        "include-hip",
+        headers![
+            "hip/hip_runtime.h" from "hiprtc/hip/hip_runtime.h",
+            "math.h" from "hiprtc/math.h",
+            "stdint.h" from "hiprtc/stdint.h",
+            "hip/hip_fp16.h" from "hiprtc/hip/hip_fp16.h",
+            "hip/hip_bf16.h" from "hiprtc/hip/hip_bf16.h",
+            "hip/hip_bfloat16.h" from "hiprtc/hip/hip_bfloat16.h",
+            "attnbench/params.h" from "common/attnbench/params.h",
+            "attnbench/changed.hip" from "common/attnbench/changed.hip",
+        ],
+    )
 });
 
 /// How long a compilation may take.
@@ -149,7 +151,6 @@ impl Compiler {
     pub fn compile(&self, source: &Source, arch: &str) -> Result<Module, CompileError> {
         let path = absolute(&source.file)?;
         let own = self.headers();
-        let own_hash = own.hash();
         let folder = own.materialise(&self.config.cache_dir)?;
         let folder = absolute(&folder)?;
         let mut folders = Vec::new();
@@ -159,7 +160,7 @@ impl Compiler {
         }
         let options = self.options(source, arch, &folder, &folders);
         let text = wrapper(&path, &source.entries);
-        let scan = includes::scan(&path, &folders).map_err(|e| reading(&path, &e))?;
+        let scan = includes::scan(&path, &folders).map_err(|e| CompileError::reading(&path, &e))?;
         if scan.computed {
             return Err(CompileError::Io {
                 what: format!("reading {}", path.display()),
@@ -173,7 +174,7 @@ impl Compiler {
         add(text.as_bytes());
         add(self.version()?.as_bytes());
         add(self.libraries.identity().as_bytes());
-        add(own_hash.as_bytes());
+        add(own.hash.as_bytes());
         options.iter().for_each(|option| add(option.as_bytes()));
         for (path, contents) in &scan.files {
             add(path.as_os_str().as_encoded_bytes());
@@ -337,19 +338,17 @@ impl Build<'_> {
             Made::Binary { kernels, log } => (kernels, log),
             Made::Rejected(log) => return Err(self.rejected(&log)),
             Made::Failed(why) => {
-                return Err(CompileError::Rejected {
-                    file: self.source.file.display().to_string(),
-                    first: why.clone(),
-                    all: why,
-                });
+                return Err(CompileError::rejected(&self.source.file, why));
             }
-            Made::Version(_) => return Err(odd(&binary, "an answer that makes no sense")),
+            Made::Version(_) => {
+                return Err(CompileError::odd(&binary, "an answer that makes no sense"));
+            }
         };
-        let contents = fs::read(&binary).map_err(|e| reading(&binary, &e))?;
+        let contents = fs::read(&binary).map_err(|e| CompileError::reading(&binary, &e))?;
         let params = (0..self.source.entries.len())
-            .map(|index| params_of(&contents, index))
+            .map(|index| params::of(&contents, index))
             .collect::<Result<_, _>>()
-            .map_err(|why| odd(&binary, &why))?;
+            .map_err(|why: String| CompileError::odd(&binary, why))?;
         let description = Description { made_from, kernels, params, log };
         slot.put(&binary, &description)?;
         Ok(description)
@@ -364,9 +363,7 @@ impl Build<'_> {
             headers: self.headers,
             entries: &self.source.entries,
         };
-        let messages = diagnostics::from_nvrtc(log);
-        let (first, all) = diagnostics::first_error(&messages, &files);
-        CompileError::Rejected { file: self.source.file.display().to_string(), first, all }
+        files.rejected(&diagnostics::from_nvrtc(log))
     }
 }
 
@@ -380,30 +377,4 @@ fn wrapper(path: &Path, entries: &[String]) -> String {
         let _ = writeln!(text, "ATTNBENCH_ENTRY({index}, {entry})");
     }
     text
-}
-
-/// The parameters of an entry, as the binary has them.
-fn params_of(binary: &[u8], index: usize) -> Result<Vec<ParamKind>, String> {
-    let file: ElfFile64<'_> = ElfFile64::parse(binary).map_err(|e| e.to_string())?;
-    let name = format!("attnbench_params_{index}");
-    let missing = || format!("the binary has no table `{name}`");
-    let symbol = file.symbols().find(|s| s.name() == Ok(&name)).ok_or_else(missing)?;
-    let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
-    let section = section.ok_or_else(missing)?;
-    let data = section.data().map_err(|e| e.to_string())?;
-    let at = symbol.address().wrapping_sub(section.address()) as usize;
-    params::read(data.get(at..).ok_or_else(missing)?).ok_or_else(missing)
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, CompileError> {
-    std::path::absolute(path).map_err(|e| reading(path, &e))
-}
-
-fn reading(path: &Path, error: &std::io::Error) -> CompileError {
-    CompileError::Io { what: format!("reading {}", path.display()), why: error.to_string() }
-}
-
-fn odd(path: &Path, why: &str) -> CompileError {
-    let what = format!("reading the compiler's output {}", path.display());
-    CompileError::Io { what, why: why.to_owned() }
 }

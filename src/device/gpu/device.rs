@@ -12,7 +12,7 @@ use super::super::{
     Stretch, check,
 };
 use super::family::Family;
-use super::lane::{Attempt, Lane, Link, READY, Shared, fits, named, unexpected};
+use super::lane::{Attempt, Lane, Link, READY, Shared, crash, fits, named, unexpected};
 use super::protocol::{
     Back, BackOfRun, Binary, Info, Layout, Reply, Request, WireFault, WireLaunch,
 };
@@ -223,7 +223,7 @@ impl GpuDevice {
             }
             Outcome::Gone => {
                 let what = link.server.last_words(link.server.end()?);
-                return Err(Attempt::Ended(Fault::Crash { what, arena_offset: None, place: None }));
+                return Err(Attempt::Ended(crash(what)));
             }
         };
         match reply {
@@ -231,11 +231,7 @@ impl GpuDevice {
             Reply::Fault(fault) => {
                 link.server.end()?;
                 Err(Attempt::Ended(match fault {
-                    WireFault::Crash(what) => Fault::Crash {
-                        what: named(&what, launches),
-                        arena_offset: None,
-                        place: None,
-                    },
+                    WireFault::Crash(what) => crash(named(&what, launches)),
                     WireFault::Trap(what) => {
                         Fault::Trap { what: named(&what, launches), place: None }
                     }

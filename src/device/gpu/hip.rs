@@ -13,7 +13,7 @@ use hip_sys as sys;
 
 use super::Api;
 use super::driver::{Block, Driver, Error, Function, Handle, Meaning, Result, Shape};
-use super::library;
+use super::library::visible_devices;
 use super::protocol::{Info, Limits};
 
 /// Memory before and after an arena that no lane uses, bytes: what misses an arena by less touches
@@ -121,14 +121,7 @@ pub(super) fn available() -> std::result::Result<(), String> {
                 .to_owned(),
         );
     }
-    let folder = std::env::var_os("HIP_PATH").map(std::path::PathBuf::from);
-    let open = |name: &str| {
-        let path = folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.exists());
-        // SAFETY: the same library that the bindings have just loaded.
-        unsafe { libloading::Library::new(path.unwrap_or_else(|| name.into())) }
-            .map_err(|e| format!("{name}: {e}"))
-    };
-    let (hip, rtc) = (open("libamdhip64.so")?, open("libhiprtc.so")?);
+    let (hip, rtc) = (library("libamdhip64.so")?, library("libhiprtc.so")?);
     for name in SYMBOLS {
         let (library, file) = match name.starts_with("hiprtc") {
             true => (&rtc, "libhiprtc.so"),
@@ -143,15 +136,19 @@ pub(super) fn available() -> std::result::Result<(), String> {
     Ok(())
 }
 
+/// A library, the same that the bindings load.
+fn library(name: &str) -> std::result::Result<libloading::Library, String> {
+    let folder = std::env::var_os("HIP_PATH").map(std::path::PathBuf::from);
+    let path = folder.map(|folder| folder.join(name)).filter(|path| path.exists());
+    // SAFETY: the bindings have loaded it, and its start-up code has run.
+    unsafe { libloading::Library::new(path.unwrap_or_else(|| name.into())) }
+        .map_err(|e| format!("{name}: {e}"))
+}
+
 /// The name of a device's target, with its features: `gfx942:sramecc+:xnack-`.
 fn target(device: c_int) -> Option<String> {
     type Ask = unsafe extern "C" fn(*mut c_void, c_int) -> u32;
-    let folder = std::env::var_os("HIP_PATH").map(std::path::PathBuf::from);
-    let path = folder.map(|folder| folder.join("libamdhip64.so")).filter(|path| path.exists());
-    // SAFETY: the same library that the bindings have loaded.
-    let library =
-        unsafe { libloading::Library::new(path.unwrap_or_else(|| "libamdhip64.so".into())) }
-            .ok()?;
+    let library = library("libamdhip64.so").ok()?;
     let mut properties = vec![0u8; PROPERTIES];
     for name in ["hipGetDevicePropertiesR0600", "hipGetDeviceProperties"] {
         // SAFETY: in every version it takes where to write and a device, and writes far less.
@@ -188,13 +185,13 @@ impl Hip {
             format!(
                 "no AMD GPU can be used: {error}; {}; the user needs access to /dev/kfd and \
                  /dev/dri (groups render and video)",
-                library::visible_devices()
+                visible_devices()
             )
         };
         let mut count = 0;
         call!(hipGetDeviceCount(&raw mut count)).map_err(none)?;
         if i64::from(ordinal) >= i64::from(count) {
-            let visible = library::visible_devices();
+            let visible = visible_devices();
             return Err(match count {
                 0 => format!("no AMD GPU is visible; {visible}"),
                 _ => format!(

@@ -42,7 +42,7 @@ impl Link {
         match self.server.ask(self.lane, &self.replies, request, limit) {
             Outcome::Reply(Reply::Fault(WireFault::Crash(what) | WireFault::Trap(what))) => {
                 self.server.end()?;
-                Err(Attempt::Ended(Fault::Crash { what, arena_offset: None, place: None }))
+                Err(Attempt::Ended(crash(what)))
             }
             Outcome::Reply(reply) => Ok(reply),
             Outcome::TimedOut => {
@@ -52,7 +52,7 @@ impl Link {
             }
             Outcome::Gone => {
                 let what = self.server.last_words(self.server.end()?);
-                Err(Attempt::Ended(Fault::Crash { what, arena_offset: None, place: None }))
+                Err(Attempt::Ended(crash(what)))
             }
         }
     }
@@ -66,6 +66,11 @@ pub(super) enum Attempt {
     Lost(RunError),
     /// The run alone is concerned.
     Failed(RunError),
+}
+
+/// A crash of which only the words are known.
+pub(super) fn crash(what: String) -> Fault {
+    Fault::Crash { what, arena_offset: None, place: None }
 }
 
 impl From<RunError> for Attempt {

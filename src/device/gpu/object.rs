@@ -28,16 +28,13 @@ struct Kernel {
 
 /// The module of a file that is a binary already.
 pub(super) fn load(source: &Source, api: Api) -> Result<Module, CompileError> {
-    let file = source.file.display().to_string();
-    let rejected =
-        |why: String| CompileError::Rejected { file: file.clone(), first: why.clone(), all: why };
+    let rejected = |why| CompileError::rejected(&source.file, why);
     if api_of(&source.file) != Some(api) {
         let other = if api == Api::Hip { "an NVIDIA GPU" } else { "an AMD GPU" };
         let own = if api == Api::Hip { ".hsaco or .co" } else { ".cubin or .ptx" };
         return Err(rejected(format!("it is for {other}; name a {own} file")));
     }
-    let bytes = fs::read(&source.file)
-        .map_err(|e| CompileError::Io { what: format!("reading {file}"), why: e.to_string() })?;
+    let bytes = fs::read(&source.file).map_err(|e| CompileError::reading(&source.file, &e))?;
     let kernels = kernels(&source.file, &bytes).map_err(&rejected)?;
     let mut found = Vec::new();
     for entry in &source.entries {
@@ -105,7 +102,7 @@ fn kernels(file: &Path, bytes: &[u8]) -> Result<Vec<Kernel>, String> {
 }
 
 /// A symbol as a manifest names it: `void k<float>(float*)` is `k<float>`.
-fn plain(symbol: &str) -> String {
+pub fn plain(symbol: &str) -> String {
     let whole = addr2line::demangle_auto(symbol.into(), None).into_owned();
     let whole = whole.strip_prefix("void ").unwrap_or(&whole);
     whole.split_once('(').map_or(whole, |(head, _)| head).to_owned()

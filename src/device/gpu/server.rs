@@ -6,14 +6,14 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::super::{RunError, wire};
 use super::library::Libraries;
 use super::protocol::{Answer, Hello, Info, Message, Reply, Request, WORKER_ARGUMENT};
-use super::{Api, GpuConfig};
+use super::{Api, GpuConfig, lock};
 
 /// How long a new worker may take to open its device.
 const READY: Duration = Duration::from_secs(60);
@@ -47,10 +47,6 @@ pub(super) enum Outcome {
     TimedOut,
     /// The worker is gone.
     Gone,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Server {

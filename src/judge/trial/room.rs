@@ -1,6 +1,7 @@
 //! Whether a case fits in memory: said before its data would exhaust the machine.
 
 use super::TrialError;
+use crate::device::available_memory;
 use crate::problem::{Case, CaseError, Tensor};
 
 /// MiB that a case may take without asking the system what is free, as almost all do.
@@ -37,10 +38,5 @@ pub(super) fn room_for(need: u128) -> Result<(), u128> {
 
 /// Bytes of memory that are free, as the system says; 4 GiB where it does not.
 pub(super) fn free_memory() -> u128 {
-    let read = || {
-        let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u128>().ok()
-    };
-    read().map_or(4 << 30, |kib| kib << 10)
+    available_memory().map_or(4 << 30, |bytes| bytes as u128)
 }
