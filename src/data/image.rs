@@ -7,6 +7,7 @@
 
 use super::access;
 use super::inputs::{Inputs, Rows};
+use crate::device::Exchange;
 use crate::problem::{Axis, Case, DType, Placement, Placements, Pointer, Run, Stage, Tensor};
 use std::fmt;
 use std::ops::Range;
@@ -48,21 +49,27 @@ impl Poison {
         }
     }
 
-    fn fill(self, bytes: &mut [u8], dtype: DType) {
-        let mut element = [0u8; 8];
-        match self {
-            Poison::Nan => return bytes.fill(0xff),
-            _ => dtype.store(&mut element, 0, self.value(dtype) as f64),
+    /// An element of it as stored, as often as 8 bytes hold it.
+    fn element(self, dtype: DType) -> [u8; 8] {
+        let mut element = [0xff; 8];
+        if self != Poison::Nan {
+            for at in 0..8 / dtype.size() {
+                dtype.store(&mut element, at, self.value(dtype) as f64);
+            }
         }
-        let element = &element[..dtype.size()];
-        // Double what is there until the whole is full: large copies are fast.
-        let first = element.len().min(bytes.len());
-        bytes[..first].copy_from_slice(&element[..first]);
-        let mut done = first;
-        while done < bytes.len() {
-            let more = done.min(bytes.len() - done);
-            bytes.copy_within(..more, done);
-            done += more;
+        element
+    }
+
+    fn fill(self, bytes: &mut [u8], dtype: DType) {
+        if self == Poison::Nan {
+            return bytes.fill(0xff);
+        }
+        let element = &self.element(dtype)[..dtype.size()];
+        // A piece that stays in the nearest cache, again and again.
+        let mut piece = [0u8; 4096];
+        piece.chunks_exact_mut(element.len()).for_each(|to| to.copy_from_slice(element));
+        for to in bytes.chunks_mut(piece.len()) {
+            to.copy_from_slice(&piece[..to.len()]);
         }
     }
 }
@@ -79,6 +86,9 @@ pub struct Poisons {
 }
 
 impl Poisons {
+    /// NaN everywhere: what the other images can be made of.
+    pub const NAN: Poisons = Poisons { k: Poison::Nan, v: Poison::Nan, rest: Poison::Nan };
+
     /// The three runs of a case. K and V are NaN apart, so that a mask on one does not hide the
     /// other, and both are filled with large numbers of each sign: a maximum that skips NaN takes
     /// a large score, whichever sign q gives it.
@@ -90,6 +100,12 @@ impl Poisons {
 }
 
 impl Poisons {
+    /// Whether keys before the window are poison: where that is NaN in K or V. In the last run they
+    /// hold what an engine would still have there, and a key outside the window may look attractive.
+    fn evicts(&self) -> bool {
+        self.k == Poison::Nan || self.v == Poison::Nan
+    }
+
     /// The poison of a buffer. Scores and weights stand where K does: what they are multiplied by
     /// is V's.
     pub fn of(&self, buffer: &str) -> Poison {
@@ -345,51 +361,82 @@ impl Image {
 
     /// Fills memory with poison and then the inputs.
     pub fn write(&self, case: &Case, inputs: &Inputs, poisons: Poisons, memory: &mut [u8]) {
-        let mut at = 0;
-        for (i, buffer) in self.buffers.iter().enumerate() {
-            // A buffer's poison reaches from its guard zone before it to the next one's.
-            let end = self.buffers.get(i + 1).map_or(self.size, |next| next.range.start - GUARD);
-            poisons.of(&buffer.name).fill(&mut memory[at..end], buffer.dtype);
-            at = end;
+        for (buffer, area) in self.areas() {
+            poisons.of(&buffer.name).fill(&mut memory[area], buffer.dtype);
         }
         self.write_inputs(case, inputs, poisons, memory);
         self.poison_empty_parts(inputs, poisons, memory);
     }
 
+    /// Whether the image of a run differs from one with [`Poisons::NAN`] in nothing but the poison; else
+    /// keys before the window are in it.
+    pub fn is_exchanged(&self, case: &Case, poisons: Poisons) -> bool {
+        poisons.evicts() || (0..case.batch()).all(|s| case.live(s).start == 0)
+    }
+
+    /// How such an image, to lie at byte `to`, is made of that one, at byte `from`.
+    pub fn exchanges(
+        &self,
+        poisons: Poisons,
+        from: usize,
+        to: usize,
+    ) -> impl Iterator<Item = Exchange> {
+        self.areas().map(move |(buffer, area)| Exchange {
+            from: from + area.start,
+            to: to + area.start,
+            bytes: area.len(),
+            size: buffer.dtype.size(),
+            element: poisons.of(&buffer.name).element(buffer.dtype),
+        })
+    }
+
+    /// The buffers, with the bytes that their poison fills: from the guard zone before each to that
+    /// before the next.
+    fn areas(&self) -> impl Iterator<Item = (&Buffer, Range<usize>)> {
+        let ends = self.buffers.iter().skip(1).map(|next| next.range.start - GUARD);
+        let mut at = 0;
+        self.buffers.iter().zip(ends.chain([self.size])).map(move |(buffer, end)| {
+            let area = at..end;
+            at = end;
+            (buffer, area)
+        })
+    }
+
     /// Writes the inputs, and nothing around them.
     pub fn write_inputs(&self, case: &Case, inputs: &Inputs, poisons: Poisons, memory: &mut [u8]) {
-        // Keys before the window are poison where that is NaN in K or V; in the last run they hold
-        // what an engine would still have there, and a key outside the window may look attractive.
-        let evicted = poisons.k == Poison::Nan || poisons.v == Poison::Nan;
         for buffer in &self.buffers {
-            let Some(tensor) = &buffer.tensor else { continue };
-            let memory = &mut memory[buffer.range.start..];
-            let held = |s: usize| match tensor.pointer {
-                // The row at `pos` is not there yet.
-                Pointer::K | Pointer::V if case.stage == Stage::Append => 0..case.pos(s),
-                Pointer::K | Pointer::V | Pointer::Scores | Pointer::Probs => {
-                    if evicted {
-                        case.live(s)
-                    } else {
-                        0..case.seq_lens[s]
+            self.write_input(buffer, case, inputs, poisons, memory);
+        }
+    }
+
+    fn write_input(
+        &self,
+        buffer: &Buffer,
+        case: &Case,
+        inputs: &Inputs,
+        poisons: Poisons,
+        memory: &mut [u8],
+    ) {
+        let Some(tensor) = &buffer.tensor else { return };
+        let start = buffer.range.start;
+        match tensor.pointer {
+            Pointer::SeqLens => {
+                let words_of = case.seq_lens.iter().map(|n| (*n as i32).to_le_bytes());
+                words(&mut memory[start..], words_of);
+            }
+            Pointer::Pos => {
+                let words_of = (0..case.batch()).map(|s| (case.pos(s) as u32).to_le_bytes());
+                words(&mut memory[start..], words_of);
+            }
+            pointer => {
+                put_rows(buffer, case, inputs, memory, &|s| match pointer {
+                    // The row at `pos` is not there yet.
+                    Pointer::K | Pointer::V if case.stage == Stage::Append => 0..case.pos(s),
+                    Pointer::K | Pointer::V | Pointer::Scores | Pointer::Probs => {
+                        if poisons.evicts() { case.live(s) } else { 0..case.seq_lens[s] }
                     }
-                }
-                _ => 0..tensor.shape.tokens[s],
-            };
-            let layer =
-                if matches!(tensor.pointer, Pointer::K | Pointer::V) { case.layer } else { 0 };
-            match (tensor.pointer, inputs.0.get(&tensor.pointer)) {
-                (Pointer::SeqLens, _) => {
-                    words(memory, case.seq_lens.iter().map(|n| (*n as i32).to_le_bytes()));
-                }
-                (Pointer::Pos, _) => {
-                    words(memory, (0..case.batch()).map(|s| (case.pos(s) as u32).to_le_bytes()));
-                }
-                (_, Some(rows)) => match rows.data.dtype.size() {
-                    2 => scatter::<2>(&tensor.place, layer, rows, &held, memory),
-                    _ => scatter::<4>(&tensor.place, layer, rows, &held, memory),
-                },
-                (_, None) => {}
+                    _ => 0..tensor.shape.tokens[s],
+                })
             }
         }
     }
@@ -623,6 +670,24 @@ fn tensor_element(name: &str, place: &Placement, at: [usize; 5]) -> String {
     if place.is_empty() { format!("{name}[0]") } else { format!("{name}[{}]", place.join(", ")) }
 }
 
+/// Puts rows of an input where they belong in the image, of sequence `s` the tokens `held(s)`.
+fn put_rows(
+    buffer: &Buffer,
+    case: &Case,
+    inputs: &Inputs,
+    memory: &mut [u8],
+    held: &dyn Fn(usize) -> Range<usize>,
+) {
+    let Some(tensor) = &buffer.tensor else { return };
+    let Some(rows) = inputs.0.get(&tensor.pointer) else { return };
+    let memory = &mut memory[buffer.range.start..];
+    let layer = if matches!(tensor.pointer, Pointer::K | Pointer::V) { case.layer } else { 0 };
+    match rows.data.dtype.size() {
+        2 => scatter::<2>(&tensor.place, layer, rows, held, memory),
+        _ => scatter::<4>(&tensor.place, layer, rows, held, memory),
+    }
+}
+
 /// Stores 4-byte words one after the other.
 fn words(memory: &mut [u8], values: impl Iterator<Item = [u8; 4]>) {
     for (to, value) in memory.chunks_exact_mut(4).zip(values) {
@@ -639,6 +704,7 @@ fn scatter<const SIZE: usize>(
     held: &dyn Fn(usize) -> Range<usize>,
     memory: &mut [u8],
 ) {
+    const ROWS: usize = 64;
     let dim = tensor.shape.dim;
     let (step_n, step_d) = (place.stride(Axis::Token), place.stride(Axis::Dim));
     for s in 0..tensor.shape.tokens.len() {
@@ -658,16 +724,17 @@ fn scatter<const SIZE: usize>(
                     memory[to..to + row.len()].copy_from_slice(row);
                 }
             } else {
-                let mut put = |n: usize, d: usize| {
-                    let from = (n * dim + d) * SIZE;
-                    let to = base + (n * step_n + d * step_d) * SIZE;
-                    memory[to..to + SIZE].copy_from_slice(&rows[from..from + SIZE]);
-                };
-                // Along the shorter stride, for the caches.
-                if step_n < step_d {
-                    (0..dim).for_each(|d| tokens.clone().for_each(|n| put(n, d)));
-                } else {
-                    tokens.clone().for_each(|n| (0..dim).for_each(|d| put(n, d)));
+                // As many rows as the nearest cache holds, each read once a dimension.
+                for first in tokens.clone().step_by(ROWS) {
+                    let piece = first..tokens.end.min(first + ROWS);
+                    for d in 0..dim {
+                        let from = rows[(piece.start * dim + d) * SIZE..].chunks(dim * SIZE);
+                        let to = base + (piece.start * step_n + d * step_d) * SIZE;
+                        let to = memory[to..].chunks_mut(step_n.max(1) * SIZE);
+                        for (to, from) in to.zip(from).take(piece.len()) {
+                            to[..SIZE].copy_from_slice(&from[..SIZE]);
+                        }
+                    }
                 }
             }
         }
@@ -695,6 +762,48 @@ mod tests {
         "hq=2,hkv=1,d=4,n=3,layers=3,layer=1,k=LHND,v=HLND+pad1,dt=bf16",
         "b=2,hq=2,hkv=1,d=4,n=[3,2],k=NSHD,v=HND,sinks=1",
     ];
+
+    /// Images that are made by exchanges are those that are written.
+    #[test]
+    fn exchanges_make_what_is_written() {
+        let stages = [
+            "stage=append,hq=2,hkv=2,d=8,n=[4,1],b=2,cap=6",
+            "stage=softmax,hq=2,hkv=1,d=4,n=9,w=3",
+            "stage=pv,hq=2,hkv=1,d=4,n=9,w=3,dt=f16",
+            "stage=merge,b=2,hq=3,hkv=3,d=4,n=1,p.splits=5",
+            "hq=2,hkv=2,d=8,n=6,dt=bf16,data=nonfinite",
+        ];
+        for id in IDS.iter().chain(&stages) {
+            let (case, _, inputs, image, base) = built(id, Poisons::NAN);
+            assert!(!inputs.hold_poison(), "{id}");
+            for (run, poisons) in Poisons::RUNS.into_iter().enumerate() {
+                let mut memory = base.clone();
+                memory.resize(2 * image.size(), 0x5a);
+                let exchanges = image.exchanges(poisons, 0, image.size());
+                exchanges.for_each(|exchange| exchange.make(0..usize::MAX, &mut memory));
+                let got = &memory[image.size()..];
+                let mut want = vec![0u8; image.size()];
+                image.write(&case, &inputs, poisons, &mut want);
+                let first = (0..want.len()).find(|i| got[*i] != want[*i]);
+                assert_eq!(first.is_none(), image.is_exchanged(&case, poisons), "{id} {run}");
+            }
+        }
+    }
+
+    /// Data of which an element has all bits set is not exchanged.
+    #[test]
+    fn data_that_looks_like_poison_is_seen() {
+        for id in IDS {
+            let (_, _, mut inputs, ..) = built(id, Poisons::NAN);
+            let data = &mut std::sync::Arc::make_mut(inputs.0.get_mut(&Pointer::V).unwrap()).data;
+            let size = data.dtype.size();
+            data.bytes[1..1 + size].fill(0xff);
+            assert!(!inputs.hold_poison(), "{id}: no element has all bits set");
+            let data = &mut std::sync::Arc::make_mut(inputs.0.get_mut(&Pointer::V).unwrap()).data;
+            data.bytes[size..2 * size].fill(0xff);
+            assert!(inputs.hold_poison(), "{id}");
+        }
+    }
 
     /// Every owned element is where its placement says, and every other byte of K is poison.
     #[test]

@@ -46,6 +46,21 @@ impl Typed {
         }
         Typed { dtype, values, bytes }
     }
+
+    /// Whether an element has all bits set.
+    fn holds_poison(&self) -> bool {
+        // Without a way out on the first: such a loop takes many elements at once.
+        match self.dtype.size() {
+            2 => {
+                let elements = self.bytes.as_chunks::<2>().0.iter();
+                elements.fold(false, |any, x| any | (u16::from_ne_bytes(*x) == u16::MAX))
+            }
+            _ => {
+                let elements = self.bytes.as_chunks::<4>().0.iter();
+                elements.fold(false, |any, x| any | (u32::from_ne_bytes(*x) == u32::MAX))
+            }
+        }
+    }
 }
 
 /// The elements of a tensor that hold something: for each sequence `[heads, tokens, dim]`, one
@@ -106,6 +121,11 @@ impl Rows {
 pub struct Inputs(pub BTreeMap<Pointer, Arc<Rows>>);
 
 impl Inputs {
+    /// Whether an element has all bits set: one NaN among many, and what poison is.
+    pub fn hold_poison(&self) -> bool {
+        self.0.values().any(|rows| rows.data.holds_poison())
+    }
+
     /// A tensor of the case's stage.
     ///
     /// # Panics

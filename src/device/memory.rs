@@ -145,10 +145,20 @@ impl Drop for Mapping {
 /// For a program's start; nothing depends on it.
 pub fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: sets two numbers of the C library's allocator.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 30);
+    {
+        // The most that it takes: half of a thread's heap.
+        const MMAP_THRESHOLD: i32 = 32 << 20;
+        let numbers = [
+            (libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD),
+            (libc::M_TRIM_THRESHOLD, 1 << 30),
+            // Heaps grow by a call that stops all threads.
+            (libc::M_TOP_PAD, 8 << 20),
+        ];
+        for (which, number) in numbers {
+            // SAFETY: sets a number of the C library's allocator.
+            let taken = unsafe { libc::mallopt(which, number) };
+            debug_assert_eq!(taken, 1, "mallopt({which}, {number})");
+        }
     }
 }
 

@@ -146,20 +146,64 @@ pub struct Stretch {
     pub scratch: Vec<Range<usize>>,
 }
 
+/// Bytes of the arena that are made of others of it: copied, with an element in place of those whose
+/// bits are all set. Places and numbers are multiples of 8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exchange {
+    /// What is copied begins here.
+    pub from: usize,
+    /// Where the copy begins: behind all that is copied.
+    pub to: usize,
+    /// Bytes.
+    pub bytes: usize,
+    /// Of an element: 1, 2, 4 or 8.
+    pub size: usize,
+    /// The new element, as often as 8 bytes hold it.
+    pub element: [u8; 8],
+}
+
+impl Exchange {
+    /// Makes those of the bytes that lie in a range, and a few around it.
+    ///
+    /// # Panics
+    /// If the copy does not begin behind what is copied.
+    pub fn make(&self, within: Range<usize>, arena: &mut [u8]) {
+        let begin = within.start.saturating_sub(self.to).min(self.bytes) / 8 * 8;
+        let end = within.end.saturating_sub(self.to).min(self.bytes).next_multiple_of(8);
+        if begin >= end {
+            return;
+        }
+        let (before, to) = arena.split_at_mut(self.to);
+        let (from, to) = (&before[self.from..][begin..end], &mut to[begin..end]);
+        for (from, to) in from.as_chunks::<8>().0.iter().zip(to.as_chunks_mut::<8>().0) {
+            let elements = from.chunks_exact(self.size).zip(self.element.chunks_exact(self.size));
+            for (to, (old, new)) in to.chunks_exact_mut(self.size).zip(elements) {
+                let is_set = old.iter().all(|byte| *byte == 0xff);
+                to.copy_from_slice(if is_set { new } else { old });
+            }
+        }
+    }
+}
+
 /// Runs side by side. The arena stays as it was filled; what the runs left lies apart.
 pub trait SideBySide {
     /// Makes runs, at most [`MOST_SIDE_BY_SIDE`]. Of each, the first byte of the arena that it changed
-    /// and might not.
+    /// and might not. `exchanges`, at most [`MOST_EXCHANGES`], fill the arena where the caller has not:
+    /// from the first of their places on.
     ///
     /// # Errors
     /// As [`Device::run`]; it is not told whose fault it was.
     fn run(
         &mut self,
         runs: &[Stretch],
+        exchanges: &[Exchange],
         time_limit: Duration,
     ) -> Result<Vec<Option<usize>>, RunError>;
 
-    /// The arena as it was filled for the runs.
+    /// Makes the exchanges on the host's side, too, where they touch a range.
+    fn exchange(&mut self, within: Range<usize>);
+
+    /// The arena as it was filled for the runs; where by exchanges, after [`SideBySide::exchange`].
     fn given(&self) -> &[u8];
 
     /// The arena as the runs left it: their outputs, and nothing else.
@@ -168,6 +212,9 @@ pub trait SideBySide {
 
 /// Runs that [`SideBySide::run`] makes at once.
 pub const MOST_SIDE_BY_SIDE: usize = 16;
+
+/// Exchanges that [`SideBySide::run`] makes at once.
+pub const MOST_EXCHANGES: usize = 100;
 
 /// Where in a launch something happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

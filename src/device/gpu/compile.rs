@@ -40,7 +40,7 @@ static CUDA: LazyLock<Headers> = LazyLock::new(|| {
             "hip/hip_bf16.h" from "cuda/hip/hip_bf16.h",
             "hip/hip_bfloat16.h" from "cuda/hip/hip_bfloat16.h",
             "attnbench/params.h" from "common/attnbench/params.h",
-            "attnbench/changed.hip" from "common/attnbench/changed.hip",
+            "attnbench/beside.hip" from "common/attnbench/beside.hip",
             "assert.h" from "cuda/assert.h",
             "float.h" from "cuda/float.h",
             "limits.h" from "cuda/limits.h",
@@ -63,7 +63,7 @@ static HIP: LazyLock<Headers> = LazyLock::new(|| {
             "hip/hip_bf16.h" from "hiprtc/hip/hip_bf16.h",
             "hip/hip_bfloat16.h" from "hiprtc/hip/hip_bfloat16.h",
             "attnbench/params.h" from "common/attnbench/params.h",
-            "attnbench/changed.hip" from "common/attnbench/changed.hip",
+            "attnbench/beside.hip" from "common/attnbench/beside.hip",
         ],
     )
 });
@@ -71,8 +71,9 @@ static HIP: LazyLock<Headers> = LazyLock::new(|| {
 /// How long a compilation may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The kernel that looks for what a run changed.
-const CHANGED: &str = "attnbench_changed";
+/// The kernels around runs side by side: the one that looks for what a run changed, and the one that
+/// makes images of another.
+const BESIDE: [&str; 2] = ["attnbench_changed", "attnbench_exchange"];
 
 /// What is kept of a binary beside its code.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -123,14 +124,14 @@ impl Compiler {
         }
     }
 
-    /// The kernel that looks for what a run changed and may not have.
-    pub(super) fn changed(&self, arch: &str, wave: u32) -> Result<Module, CompileError> {
+    /// The kernels around runs side by side.
+    pub(super) fn beside(&self, arch: &str, wave: u32) -> Result<Module, CompileError> {
         let folder = self.headers().materialise(&self.config.cache_dir)?;
         let source = Source {
-            file: folder.join("attnbench/changed.hip"),
+            file: folder.join("attnbench/beside.hip"),
             include_dirs: Vec::new(),
             defines: Vec::new(),
-            entries: vec![CHANGED.to_owned()],
+            entries: BESIDE.map(str::to_owned).to_vec(),
             wave,
         };
         self.compile(&source, arch)

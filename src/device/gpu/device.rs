@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::super::memory::{self, SharedFile};
 use super::super::{
-    CompileError, Device, Fault, Launch, MOST_SIDE_BY_SIDE, Module, RunError, SideBySide, Source,
-    Stretch, check,
+    CompileError, Device, Exchange, Fault, Launch, MOST_EXCHANGES, MOST_SIDE_BY_SIDE, Module,
+    RunError, SideBySide, Source, Stretch, check,
 };
 use super::family::Family;
 use super::lane::{Attempt, Lane, Link, READY, Shared, crash, fits, named, unexpected};
@@ -21,7 +21,7 @@ use super::{Api, GpuConfig, lock, object};
 
 /// Bytes of a small arena, which every lane has, and of the least large one. Memory that the GPU moves
 /// itself is dear to get.
-const SMALL_ARENA: usize = 16 << 20;
+const SMALL_ARENA: usize = 20 << 20;
 const LARGE_ARENA: usize = 64 << 20;
 
 /// A GPU as a device.
@@ -36,8 +36,10 @@ pub struct GpuDevice {
     busy: f64,
     /// What runs side by side left.
     left: Vec<u8>,
-    /// The kernel that looks for what a run changed, where it compiles.
-    changed: Option<Option<Module>>,
+    /// What of their arena is made on the GPU, and here where it is asked for.
+    made: Vec<Exchange>,
+    /// The kernels around runs side by side, where they compile.
+    beside: Option<Option<Module>>,
 }
 
 impl GpuDevice {
@@ -68,7 +70,8 @@ impl GpuDevice {
             arena_bytes: 0,
             busy: 0.0,
             left: Vec::new(),
-            changed: None,
+            made: Vec::new(),
+            beside: None,
         }
     }
 
@@ -125,8 +128,8 @@ impl GpuDevice {
                 other => return Err(unexpected("mapping the arena", other)),
             }
         }
-        let looks = self.changed.iter().flatten();
-        for module in launches.iter().map(|launch| &launch.module).chain(looks) {
+        let beside = self.beside.iter().flatten();
+        for module in launches.iter().map(|launch| &launch.module).chain(beside) {
             if link.loaded.contains_key(&module.hash) {
                 continue;
             }
@@ -309,12 +312,12 @@ impl Device for GpuDevice {
     }
 
     fn side_by_side(&mut self) -> Option<&mut dyn SideBySide> {
-        if self.changed.is_none() {
+        if self.beside.is_none() {
             let info = &self.family.info;
             // Without it each run is made alone, and all of it comes back.
-            self.changed = Some(self.family.compiler.changed(&info.arch, info.wave).ok());
+            self.beside = Some(self.family.compiler.beside(&info.arch, info.wave).ok());
         }
-        self.changed.as_ref()?.as_ref()?;
+        self.beside.as_ref()?.as_ref()?;
         Some(self)
     }
 
@@ -346,10 +349,13 @@ impl SideBySide for GpuDevice {
     fn run(
         &mut self,
         runs: &[Stretch],
+        exchanges: &[Exchange],
         time_limit: Duration,
     ) -> Result<Vec<Option<usize>>, RunError> {
-        let changed = self.changed.clone().flatten();
-        let Some(changed) = changed.filter(|_| runs.len() <= MOST_SIDE_BY_SIDE) else {
+        self.made = exchanges.to_vec();
+        let few = runs.len() <= MOST_SIDE_BY_SIDE && exchanges.len() <= MOST_EXCHANGES;
+        let beside = self.beside.clone().flatten();
+        let Some(beside) = beside.filter(|_| few) else {
             return Err(RunError::Device("so many runs are not made side by side".to_owned()));
         };
         let pairs = |ranges: &[Range<usize>]| ranges.iter().map(|r| (r.start, r.end)).collect();
@@ -358,8 +364,16 @@ impl SideBySide for GpuDevice {
             outputs: pairs(&run.outputs),
             scratch: pairs(&run.scratch),
         };
-        let back =
-            Back { changed: changed.hash.to_string(), runs: runs.iter().map(of_run).collect() };
+        let made = |exchange: &Exchange| {
+            let Exchange { from, to, bytes, size, element } = *exchange;
+            let places = [from, to, bytes, size].map(|number| number as u64);
+            [places[0], places[1], places[2], places[3], u64::from_le_bytes(element)]
+        };
+        let back = Back {
+            beside: beside.hash.to_string(),
+            runs: runs.iter().map(of_run).collect(),
+            made: exchanges.iter().map(made).collect(),
+        };
         let launches: Vec<&Launch> = runs.iter().flat_map(|run| &run.launches).collect();
         self.run_all(&launches, Some(&back), time_limit)?;
 
@@ -388,6 +402,18 @@ impl SideBySide for GpuDevice {
     fn given(&self) -> &[u8] {
         let from = self.lane.shared.as_ref().map_or(0, |shared| shared.layout.arena());
         self.whole().map_or(&[], |whole| &whole[from..from + self.arena_bytes])
+    }
+
+    fn exchange(&mut self, within: Range<usize>) {
+        let bytes = self.arena_bytes;
+        let Some(shared) = self.lane.shared.as_mut() else { return };
+        // SAFETY: as in `arena`, whose bytes these are.
+        let start = unsafe { shared.mapping.start().add(shared.layout.arena()) };
+        // SAFETY: as above.
+        let arena = unsafe { std::slice::from_raw_parts_mut(start, bytes) };
+        for exchange in &self.made {
+            exchange.make(within.clone(), arena);
+        }
     }
 
     fn left(&self) -> &[u8] {

@@ -108,10 +108,15 @@ pub(super) struct Binary {
 /// it changed besides.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Back {
-    /// Hash of the binary that looks for that.
-    pub(super) changed: String,
+    /// Hash of the binary with the kernels for that.
+    pub(super) beside: String,
     pub(super) runs: Vec<BackOfRun>,
+    /// Bytes of the arena that are not uploaded, but made on the GPU.
+    pub(super) made: Vec<Made>,
 }
+
+/// An [`Exchange`](super::super::Exchange): where from, where to, bytes, bytes of an element, the element.
+pub(super) type Made = [u64; 5];
 
 /// Of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -135,15 +140,19 @@ pub(super) struct Layout {
     pub(super) bytes: usize,
 }
 
+const _: () = assert!(5 * Layout::MADE <= Layout::TABLE_WORDS);
+
 impl Layout {
     /// Runs of a request at most.
     pub(super) const RUNS: usize = super::super::MOST_SIDE_BY_SIDE;
     /// Words of 8 bytes of a run's table, and ranges that have room in it.
     pub(super) const TABLE_WORDS: usize = 512;
     pub(super) const RANGES: usize = (Self::TABLE_WORDS - 4) / 3;
+    /// What can be made, at most.
+    pub(super) const MADE: usize = super::super::MOST_EXCHANGES;
     /// Bytes of the first changed bytes, and with all tables.
     const FIRST_BYTES: usize = 8 * Self::RUNS;
-    const HEAD_BYTES: usize = (Self::FIRST_BYTES + 8 * Self::TABLE_WORDS * Self::RUNS)
+    const HEAD_BYTES: usize = (Self::FIRST_BYTES + 8 * Self::TABLE_WORDS * (Self::RUNS + 1))
         .next_multiple_of(super::super::ARENA_ALIGN);
 
     /// Bytes of the whole.
@@ -159,6 +168,11 @@ impl Layout {
     /// Where the tables begin.
     pub(super) fn tables(self) -> usize {
         self.bytes + Self::FIRST_BYTES
+    }
+
+    /// Where the table of what is made on the GPU begins.
+    pub(super) fn made(self) -> usize {
+        self.tables() + 8 * Self::TABLE_WORDS * Self::RUNS
     }
 
     /// Where the arena begins.

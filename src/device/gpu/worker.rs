@@ -21,8 +21,8 @@ use super::cuda::Cuda;
 use super::driver::{Block, Driver, Error, Function, Handle, Meaning, Shape};
 use super::hip::Hip;
 use super::protocol::{
-    Answer, Back, BackOfRun, Binary, Hello, Layout, Limits, Message, Reply, Request, WireFault,
-    WireLaunch,
+    Answer, Back, BackOfRun, Binary, Hello, Layout, Limits, Made, Message, Reply, Request,
+    WireFault, WireLaunch,
 };
 
 /// The program's `main` when its first argument is the worker's: the API and the device's number follow.
@@ -359,6 +359,16 @@ impl Lane<'_> {
             Some(back) => Some(tables(memory, back)?),
             None => None,
         };
+        let at = |handle: Handle| Word::Bits(handle.0 as u64);
+        let beside = |back: &Back, entry: usize, rows: usize, args: Vec<Word>| WireLaunch {
+            binary: back.beside.clone(),
+            entry,
+            grid: [LOOKING_BLOCKS, rows as u32, 1],
+            block: [256, 1, 1],
+            shared_bytes: 0,
+            args,
+        };
+        let uploaded = back.and_then(|back| back.made.iter().map(|made| made[1] as usize).min());
         // SAFETY: the mapping has room for the layout, and stays until the stream has been waited for in
         // `run`; the device waits for the answer before it touches its side.
         unsafe {
@@ -367,10 +377,18 @@ impl Lane<'_> {
                 Some(_) => {
                     let first = layout.first();
                     let (to, from) = (memory.given(first), memory.host(first));
-                    driver.upload(stream, to, from, arena - first + bytes)?;
-                    driver.copy(stream, work, memory.given(arena), bytes)?;
+                    let uploaded = arena - first + uploaded.unwrap_or(bytes).min(bytes);
+                    driver.upload(stream, to, from, uploaded)?;
                 }
             }
+        }
+        if let Some(back) = back {
+            if !back.made.is_empty() {
+                let args = vec![at(memory.given(arena)), at(memory.given(layout.made()))];
+                self.launch(&beside(back, 1, back.made.len(), args), work)?;
+            }
+            // SAFETY: as above, on the device alone.
+            unsafe { driver.copy(stream, work, memory.given(arena), bytes)? };
         }
         let [begin, end] = self.events;
         driver.record(begin, stream)?;
@@ -386,22 +404,15 @@ impl Lane<'_> {
             unsafe { driver.download(stream, memory.host(arena), work, bytes)? };
             return Ok(());
         };
-        let at = |handle: Handle| Word::Bits(handle.0 as u64);
-        let look = WireLaunch {
-            binary: back.changed.clone(),
-            entry: 0,
-            grid: [LOOKING_BLOCKS, back.runs.len() as u32, 1],
-            block: [256, 1, 1],
-            shared_bytes: 0,
-            args: vec![
-                at(memory.given(arena)),
-                at(work),
-                at(memory.given(layout.tables())),
-                Word::Bits(Layout::TABLE_WORDS as u64),
-                at(memory.given(layout.first())),
-                at(memory.given),
-            ],
-        };
+        let args = vec![
+            at(memory.given(arena)),
+            at(work),
+            at(memory.given(layout.tables())),
+            Word::Bits(Layout::TABLE_WORDS as u64),
+            at(memory.given(layout.first())),
+            at(memory.given),
+        ];
+        let look = beside(back, 0, back.runs.len(), args);
         self.launch(&look, work)?;
         let n = layout.first() + Layout::FIRSTS - start;
         // Not over the border of what is held in place: a driver may refuse that.
@@ -518,7 +529,14 @@ fn tables(memory: Memory, back: &Back) -> Result<usize, Trouble> {
     let layout = memory.layout;
     let fits = |run: &BackOfRun| run.outputs.len() + run.scratch.len() <= Layout::RANGES;
     let places = layout.places(&back.runs);
-    let places = places.filter(|_| back.runs.len() <= Layout::RUNS && back.runs.iter().all(fits));
+    let few = back.runs.len() <= Layout::RUNS && back.made.len() <= Layout::MADE;
+    let inside = |made: &Made| {
+        let [from, to, bytes, ..] = made.map(|number| number as usize);
+        let ends = from.checked_add(bytes).zip(to.checked_add(bytes));
+        ends.is_some_and(|(from, to)| from.max(to) <= layout.bytes)
+    };
+    let all_inside = back.made.iter().all(inside);
+    let places = places.filter(|_| few && all_inside && back.runs.iter().all(fits));
     let Some((places, start)) = places else {
         return Err(Trouble::Other("runs side by side have too many outputs".to_owned()));
     };
@@ -531,6 +549,7 @@ fn tables(memory: Memory, back: &Back) -> Result<usize, Trouble> {
         }
     };
     put(layout.first(), &[u64::MAX; Layout::RUNS]);
+    put(layout.made(), back.made.as_flattened());
     for (index, run) in back.runs.iter().enumerate() {
         let (begin, end) = run.bytes;
         let ranges = run.outputs.len() + run.scratch.len();

@@ -273,7 +273,7 @@ impl Trial {
             last = (run, poisons, order_seed);
             let fault = match &beside {
                 Some(beside) => {
-                    self.seen = Seen::Beside(run * beside.stride);
+                    self.seen = Seen::Beside(beside.at[run]);
                     None
                 }
                 None => self.run(case, inputs, &image, &launches, poisons, order_seed)?,

@@ -138,7 +138,9 @@ impl Trial {
         let inputs = [Role::Input, Role::Output];
         let before = match (self.seen, self.device.side_by_side()) {
             (Seen::Beside(at), Some(device)) => {
-                cut(&device.given()[at..at + image.size()], &inputs)
+                let own = at..at + image.size();
+                device.exchange(own.clone());
+                cut(&device.given()[own], &inputs)
             }
             _ => cut(&self.before, &inputs),
         };
