@@ -193,28 +193,30 @@ fn what_overruns_a_small_case_faults() {
     assert_eq!(failing(&document).0["property"], "crash", "{document:#}");
 }
 
-/// A fault that does not come back is not forgotten.
-#[test]
-fn a_fault_that_comes_once_is_told() {
-    let line = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;";
-    let mark = Bench::new();
-    let mark = mark.dir().join("once");
+/// `scores` that does something in one run and never again.
+fn once(name: &str, what: &str) -> String {
+    let mark = Bench::new().dir().join("once");
+    std::fs::create_dir_all(mark.parent().expect("a folder")).expect("a folder");
+    let store = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;";
     let once = format!(
         "static bool done; if (!done && n == 0 && end > 60) {{ done = true; \
-         if (int f = open(\"{}\", O_CREAT | O_EXCL, 0600); f >= 0) {{ close(f); scores += 1ll << 40; }} }}\n    {line}",
+         if (int f = open(\"{}\", O_CREAT | O_EXCL, 0600); f >= 0) {{ close(f); {what} }} }}\n    {store}",
         mark.display()
     );
-    let store = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;";
     let include = (
         "scores.hip",
         "#include \"portable.h\"",
         "#include \"portable.h\"\n#include <fcntl.h>\n#include <unistd.h>",
     );
-    std::fs::create_dir_all(mark.parent().expect("a folder")).expect("a folder");
-    let folder = mutated("faults_once", &[include, ("scores.hip", store, &once)]);
-    let kernel = folder.join("scores.toml");
-    let kernel = kernel.to_str().expect("a plain path");
-    let sweep = ["sweep", kernel, "--device", "hip", "--cases", "64", "-j", "4", "--json", "-"];
+    let folder = mutated(name, &[include, ("scores.hip", store, &once)]);
+    folder.join("scores.toml").to_str().expect("a plain path").to_owned()
+}
+
+/// A fault that does not come back is not forgotten.
+#[test]
+fn a_fault_that_comes_once_is_told() {
+    let kernel = once("faults_once", "scores += 1ll << 40;");
+    let sweep = ["sweep", &kernel, "--device", "hip", "--cases", "64", "-j", "4", "--json", "-"];
     let document = run(&sweep).ends_with(1).document();
     let (failure, _) = failing(&document);
     assert_eq!(failure["property"], "crash", "{failure:#}");
@@ -224,6 +226,18 @@ fn a_fault_that_comes_once_is_told() {
         "{detail}"
     );
     assert_eq!(document["kernels"][0]["failed"], 1, "{failure:#}");
+}
+
+/// A run that is late beside others need not be the kernel's fault; but it is told.
+#[test]
+fn a_run_that_is_late_once_is_counted() {
+    let kernel = once("late_once", "pause();");
+    let sweep = ["sweep", &kernel, "--device", "hip", "--cases", "100", "-j", "4"];
+    let more = ["--time-limit", "4s", "--json", "-"];
+    let document = run(&[&sweep[..], &more].concat()).ends_with(0).document();
+    let kernel = &document["kernels"][0];
+    assert_eq!(kernel["late"], 1, "{kernel:#}");
+    assert_eq!((&kernel["failed"], &kernel["cases"]), (&0.into(), &100.into()), "{kernel:#}");
 }
 
 /// A kernel is timed by the device's own clock, here by launches, as this library captures no graph.

@@ -476,6 +476,13 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
                 busy.as_secs_f64()
             );
         }
+        if r.late > 0 {
+            text += &format!(
+                "{}: {} did not end within --time-limit beside others, and did when made again alone\n",
+                r.kernel,
+                if r.late == 1 { "1 case".to_owned() } else { format!("{} cases", r.late) }
+            );
+        }
         if !r.missing.is_empty() {
             text += &format!("{}: never exercised: {}\n", r.kernel, r.missing.join(", "));
         }

@@ -406,6 +406,11 @@ pub trait Device: Send {
         None
     }
 
+    /// Requests that were not done in time beside others, and were when they were made again alone.
+    fn late(&self) -> u32 {
+        0
+    }
+
     /// The time that the device itself was busy with launches, where it has a clock.
     fn busy(&self) -> Option<Duration> {
         None

@@ -154,6 +154,8 @@ pub struct Report {
     /// The time that the device's own clock counted for launches, over all runs, where it has one. Runs
     /// that were under way together count each.
     pub busy: Option<Duration>,
+    /// Cases that a GPU did not do in time beside others, and did alone.
+    pub late: u32,
     /// Wall time.
     pub seconds: f64,
     /// The largest error over its bound among judged cases.
@@ -256,11 +258,12 @@ pub fn sweep(
         .findings(trial, |trial, case, failed| shrink(&cases, trial, case, failed, interrupted));
     // One part of a sweep need not exercise everything; all parts together do.
     let busy = trials.iter().filter_map(Trial::busy).reduce(|a, b| a + b);
+    let late = trials.iter().map(Trial::late).sum();
     let whole = options.shard.1 == 1;
     let missing = if whole { tally.coverage.missing(space) } else { Vec::new() };
     let (kernel, seconds) = (space.manifest.name.clone(), start.elapsed().as_secs_f64());
     let report = tally.report(kernel, missing, findings, stopped, seconds);
-    Ok(Report { busy, ..report })
+    Ok(Report { busy, late, ..report })
 }
 
 /// Judges the wide cases. One that cannot be posed (a manifest may hold a stride in fewer bits than it
@@ -571,6 +574,7 @@ impl Tally {
             vacuous_why: self.vacuous,
             runs: self.runs,
             busy: None,
+            late: 0,
             seconds,
             worst_ratio: self
                 .failures

@@ -85,6 +85,9 @@ fn kernel(result: &KernelResult<'_>) -> Value {
     k.insert("vacuous".into(), json!(report.vacuous));
     k.insert("runs".into(), json!(report.runs));
     k.insert("seconds".into(), json!(report.seconds));
+    if report.late > 0 {
+        k.insert("late".into(), json!(report.late));
+    }
     if let Some(busy) = report.busy {
         k.insert("busy_seconds".into(), json!(busy.as_secs_f64()));
     }

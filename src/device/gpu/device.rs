@@ -34,6 +34,8 @@ pub struct GpuDevice {
     arena_bytes: usize,
     /// Microseconds of GPU time of all runs.
     busy: f64,
+    /// Requests that were not done in time beside others, and were alone.
+    late: u32,
     /// What runs side by side left.
     left: Vec<u8>,
     /// What of their arena is made on the GPU, and here where it is asked for.
@@ -69,6 +71,7 @@ impl GpuDevice {
             own: None,
             arena_bytes: 0,
             busy: 0.0,
+            late: 0,
             left: Vec::new(),
             made: Vec::new(),
             beside: None,
@@ -173,11 +176,12 @@ impl GpuDevice {
         let wire = self.wire(launches)?;
         let bytes = self.arena_bytes;
         let family = Arc::clone(&self.family);
-        let reply = family.attempt(|step| {
+        let (reply, late) = family.attempt(|step| {
             let (launches_of, back) = (wire.clone(), back.cloned());
             let request = Request::Run { bytes, launches: launches_of, back, step };
             self.attempt(launches, request, time_limit)
         })?;
+        self.late += u32::from(late);
         if let Reply::Ran(micros) = reply {
             self.busy += micros;
         }
@@ -195,7 +199,7 @@ impl GpuDevice {
         let wire = self.wire(&launches)?;
         let family = Arc::clone(&self.family);
         let bytes = self.arena_bytes;
-        let reply = family.attempt(|_| {
+        let (reply, _) = family.attempt(|_| {
             let (once, timed) = (wire.clone(), wire.clone());
             let run = Request::Run { bytes, launches: once, back: None, step: false };
             self.attempt(&launches, run, time_limit)?;
@@ -221,13 +225,10 @@ impl GpuDevice {
         let reply = match link.server.ask(link.lane, &link.replies, request, limit) {
             Outcome::Reply(reply) => reply,
             Outcome::TimedOut => {
-                link.server.end()?;
+                link.server.end_late()?;
                 return Err(Attempt::Ended(Fault::Timeout { limit, place: None }));
             }
-            Outcome::Gone => {
-                let what = link.server.last_words(link.server.end()?);
-                return Err(Attempt::Ended(crash(what)));
-            }
+            Outcome::Gone => return Err(link.server.gone()),
         };
         match reply {
             reply @ (Reply::Ran(_) | Reply::Timed(_)) => Ok(reply),
@@ -323,6 +324,10 @@ impl Device for GpuDevice {
 
     fn busy(&self) -> Option<Duration> {
         Some(Duration::from_secs_f64(self.busy / 1e6))
+    }
+
+    fn late(&self) -> u32 {
+        self.late
     }
 
     fn time(

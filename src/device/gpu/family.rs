@@ -127,20 +127,21 @@ impl Family {
     }
 
     /// Makes an attempt; where the worker ended in it, once more with no other under way. `attempt` is
-    /// told whether it is alone.
+    /// told whether it is alone. Beside the reply, whether the first did not come in time.
     pub(super) fn attempt(
         &self,
         mut attempt: impl FnMut(bool) -> Result<Reply, Attempt>,
-    ) -> Result<Reply, RunError> {
-        let mut struck = false;
+    ) -> Result<(Reply, bool), RunError> {
+        let (mut struck, mut late) = (false, false);
         if self.caution.load(Relaxed) == 0 {
             let shared = self.traffic.read().unwrap_or_else(PoisonError::into_inner);
             let attempted = attempt(false);
             match attempted {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => return Ok((reply, false)),
                 Err(Attempt::Failed(error)) => return Err(error),
                 // It may have been another's fault.
                 Err(Attempt::Ended(fault)) => {
+                    late = matches!(fault, Fault::Timeout { .. });
                     lock(&self.strike).hits(fault);
                     struck = true;
                 }
@@ -161,7 +162,7 @@ impl Family {
                     // From now on they are together again, on a worker for many.
                     few.end()?;
                 }
-                nobodys.map_or(Ok(reply), |fault| Err(fault.into()))
+                nobodys.map_or(Ok((reply, late)), |fault| Err(fault.into()))
             }
             Err(Attempt::Failed(error) | Attempt::Lost(error)) => Err(error),
             Err(Attempt::Ended(fault)) => {

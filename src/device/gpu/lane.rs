@@ -46,14 +46,11 @@ impl Link {
             }
             Outcome::Reply(reply) => Ok(reply),
             Outcome::TimedOut => {
-                self.server.end()?;
+                self.server.end_late()?;
                 let what = format!("the GPU's worker did not answer within {limit:?}");
                 Err(Attempt::Lost(RunError::Device(what)))
             }
-            Outcome::Gone => {
-                let what = self.server.last_words(self.server.end()?);
-                Err(Attempt::Ended(crash(what)))
-            }
+            Outcome::Gone => Err(self.server.gone()),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::super::{RunError, wire};
+use super::lane::{Attempt, crash};
 use super::library::Libraries;
 use super::protocol::{Answer, Hello, Info, Message, Reply, Request, WORKER_ARGUMENT};
 use super::{Api, GpuConfig, lock};
@@ -36,6 +37,8 @@ pub(super) struct Server {
 struct Shared {
     lanes: Mutex<HashMap<usize, Sender<Reply>>>,
     gone: AtomicBool,
+    /// Whether it was ended since something took too long.
+    late: AtomicBool,
     /// The end of what it said on standard error.
     said: Mutex<Vec<String>>,
 }
@@ -165,6 +168,24 @@ impl Server {
         }
     }
 
+    /// Ends it since a request took too long: what else was under way ends with it, and is no fault.
+    pub(super) fn end_late(&self) -> Result<(), RunError> {
+        self.shared.late.store(true, Relaxed);
+        self.end().map(|_| ())
+    }
+
+    /// What became of a request whose worker is gone.
+    pub(super) fn gone(&self) -> Attempt {
+        if self.shared.late.load(Relaxed) {
+            let what = "the GPU's worker was ended, as another request took too long";
+            return Attempt::Lost(RunError::Device(what.to_owned()));
+        }
+        match self.end() {
+            Ok(status) => Attempt::Ended(crash(self.last_words(status))),
+            Err(error) => Attempt::Failed(error),
+        }
+    }
+
     /// Ends it, whatever it does, and tells how it had ended before.
     pub(super) fn end(&self) -> Result<ExitStatus, RunError> {
         let mut child = lock(&self.child);
@@ -181,7 +202,7 @@ impl Server {
     }
 
     /// What ended it, in words, as far as it is known.
-    pub(super) fn last_words(&self, status: ExitStatus) -> String {
+    fn last_words(&self, status: ExitStatus) -> String {
         let said = lock(&self.shared.said);
         let telling = said.iter().rev().find(|line| {
             ["fault", "error", "Error", "failed"].iter().any(|word| line.contains(word))

@@ -219,6 +219,11 @@ impl Trial {
         self.device.busy()
     }
 
+    /// [`Device::late`] so far.
+    pub fn late(&self) -> u32 {
+        self.device.late()
+    }
+
     /// The time limit of one run.
     pub fn time_limit(&self) -> Duration {
         self.time_limit
