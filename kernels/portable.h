@@ -22,6 +22,25 @@ __device__ __forceinline__ T lane_xor(T value, int mask) {
 #endif
 }
 
+// The value of another lane of the wave.
+template <typename T>
+__device__ __forceinline__ T lane_from(T value, int lane) {
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+    return __shfl_sync(0xffffffffu, value, lane);
+#else
+    return __shfl(value, lane);
+#endif
+}
+
+// Whether one of the wave's lanes says so.
+__device__ __forceinline__ bool any_lane(bool says) {
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+    return __any_sync(0xffffffffu, says);
+#else
+    return __any(says);
+#endif
+}
+
 // Element types in and out of f32, one rounding each.
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }

@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 mod corpus;
 mod decode;
+mod decode_fast;
 mod device;
 mod diagnose;
 mod faults;

@@ -71,7 +71,7 @@ pub fn save(
             sinks: b.before.get("sinks").map(|bytes| &bytes[..]),
             promises: Some(Promises {
                 accumulate: n.accumulate,
-                probs: n.probs,
+                probs: n.probs_with(case.dtypes.kv),
                 exp_ulp: n.exp_ulp,
             }),
         },

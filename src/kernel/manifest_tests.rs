@@ -135,7 +135,7 @@ fn defaults() {
     assert_eq!(m.layouts, Layouts::default());
     assert_eq!((m.layouts.k[0].as_str(), m.layouts.v.len()), ("HND", 1));
     let n = m.numerics;
-    assert_eq!((n.accumulate, n.probs), (DType::F32, DType::F32));
+    assert_eq!((n.accumulate, n.probs), (DType::F32, Some(DType::F32)));
     assert_eq!((n.exp_ulp, n.exp_arg_ulp, n.tanh_ulp), (2.0, 1.0, 4.0));
     assert_eq!((n.denormals, n.bitwise), (Denormals::Keep, BTreeSet::from([Promise::Repeat])));
 }
@@ -178,9 +178,20 @@ bitwise = []
     assert_eq!((s.seq_len.min, s.seq_len.max, s.align), (0, Some(4096), Some(16)));
     assert!(s.padding && s.window && s.softcap && s.sinks);
     let n = m.numerics;
-    assert_eq!((n.accumulate, n.probs), (DType::F16, DType::BF16));
+    assert_eq!((n.accumulate, n.probs), (DType::F16, Some(DType::BF16)));
     assert_eq!((n.exp_ulp, n.exp_arg_ulp, n.tanh_ulp), (1.5, 3.0, 8.0));
     assert_eq!((n.denormals, n.bitwise.len()), (Denormals::Flush, 0));
+}
+
+/// P may be held in the type that V has.
+#[test]
+fn probs_may_be_of_the_type_of_v() {
+    let with = |probs: &str| parse(&format!("{SMALL}[numerics]\nprobs = \"{probs}\"\n"));
+    let n = with("kv").unwrap().numerics;
+    assert_eq!((n.probs, n.probs_with(DType::BF16)), (None, DType::BF16));
+    assert_eq!(with("f16").unwrap().numerics.probs_with(DType::BF16), DType::F16);
+    let refused = with("v").unwrap_err().to_string();
+    assert!(refused.contains("\"f32\", \"f16\", \"bf16\" or \"kv\", the type of V"), "{refused}");
 }
 
 #[test]

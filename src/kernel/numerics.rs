@@ -33,8 +33,8 @@ named! {
 pub struct Numerics {
     /// Type in which sums are accumulated: f32, f16 or bf16.
     pub accumulate: DType,
-    /// Type that P is held in when it multiplies V: f32, f16 or bf16.
-    pub probs: DType,
+    /// Type that P is held in when it multiplies V: f32, f16 or bf16; `None`: that of V ("kv").
+    pub probs: Option<DType>,
     /// Error of the exponential function.
     pub exp_ulp: f64,
     /// Error of the exponential per unit of its argument: about 3 for `exp2(x * log2(e))`.
@@ -53,7 +53,7 @@ impl Default for Numerics {
     fn default() -> Self {
         Numerics {
             accumulate: DType::F32,
-            probs: DType::F32,
+            probs: Some(DType::F32),
             exp_ulp: 2.0,
             exp_arg_ulp: 1.0,
             tanh_ulp: 4.0,
@@ -65,6 +65,11 @@ impl Default for Numerics {
 }
 
 impl Numerics {
+    /// Type that P is held in when it multiplies a V of type `kv`.
+    pub fn probs_with(&self, kv: DType) -> DType {
+        self.probs.unwrap_or(kv)
+    }
+
     pub(super) fn read(section: &Section) -> Result<Numerics, ManifestError> {
         section.keys(&[
             "accumulate",
@@ -77,18 +82,26 @@ impl Numerics {
             "bitwise",
         ])?;
         let mut numerics = Numerics::default();
-        for (name, field) in
-            [("accumulate", &mut numerics.accumulate), ("probs", &mut numerics.probs)]
-        {
-            let Some(item) = section.get(name) else { continue };
-            let want = "\"f32\", \"f16\" or \"bf16\"";
+        let types = [DType::F32, DType::F16, DType::BF16];
+        let read = |name: &str, more: Option<&str>| {
+            let Some(item) = section.get(name) else { return Ok(None) };
+            let want = match more {
+                None => "\"f32\", \"f16\" or \"bf16\"",
+                Some(_) => "\"f32\", \"f16\", \"bf16\" or \"kv\", the type of V",
+            };
             let text = item.string(want)?;
-            *field = [DType::F32, DType::F16, DType::BF16]
-                .into_iter()
-                .find(|d| d.name() == text)
-                .ok_or_else(|| {
-                item.bad(format_args!("\"{text}\""), format_args!("it must be {want}"))
-            })?;
+            if more == Some(text) {
+                return Ok(Some(None));
+            }
+            let found = types.into_iter().find(|d| d.name() == text);
+            let bad = || item.bad(format_args!("\"{text}\""), format_args!("it must be {want}"));
+            found.ok_or_else(bad).map(|found| Some(Some(found)))
+        };
+        if let Some(Some(accumulate)) = read("accumulate", None)? {
+            numerics.accumulate = accumulate;
+        }
+        if let Some(probs) = read("probs", Some("kv"))? {
+            numerics.probs = probs;
         }
         for (name, field) in [
             ("exp_ulp", &mut numerics.exp_ulp),

@@ -471,7 +471,7 @@ pub fn arithmetic(manifest: &Manifest, case: &Case) -> Arithmetic {
     let n = &manifest.numerics;
     Arithmetic {
         accumulate: n.accumulate,
-        probs: n.probs,
+        probs: n.probs_with(case.dtypes.kv),
         out: case.dtypes.out,
         exp_ulp: n.exp_ulp,
         exp_arg_ulp: n.exp_arg_ulp,

@@ -1,0 +1,82 @@
+//! `kernels/decode_fast.toml`, which is named by its path as long as it is not built in: AMD's RDNA has the
+//! fragments by hand only, with spills.
+
+use super::bench::{Bench, mutated};
+
+fn sweep(kernel: &str, more: &[&str]) -> serde_json::Value {
+    let sweep = ["sweep", kernel, "--device", "cpu", "--json", "-", "--seed", "9"];
+    Bench::new().run(&[&sweep[..], more].concat()).document()
+}
+
+fn own() -> String {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/decode_fast.toml").to_owned()
+}
+
+/// The fragments of NVIDIA's matrix instructions at waves of 32, of AMD's at waves of 64.
+#[test]
+fn it_is_right_at_both_waves() {
+    for wave in ["32", "64"] {
+        let document = sweep(&own(), &["--cases", "150", "--wave", wave]);
+        let kernel = &document["kernels"][0];
+        let counts = (&kernel["cases"], &kernel["failed"], &kernel["verdict"]);
+        assert_eq!(counts, (&150.into(), &0.into(), &"pass".into()), "{kernel:#}");
+    }
+}
+
+#[test]
+fn the_checker_finds_nothing() {
+    let document = sweep(&own(), &["--cases", "8", "--sanitize", "--time-limit", "60s"]);
+    let kernel = &document["kernels"][0];
+    assert_eq!((&kernel["cases"], &kernel["failed"]), (&8.into(), &0.into()), "{kernel:#}");
+}
+
+/// What is particular to it, wrong: each is caught.
+#[test]
+fn faults_in_fragments_and_merges_are_caught() {
+    let faults = [
+        (
+            "fast_keys_of_a_lane_swapped",
+            "matrix.h",
+            "2 * t + (i & 1) + 8 * (i >> 1) : 4 * t + i;",
+            "2 * t + (i >> 1) + 8 * (i & 1) : 4 * t + (i ^ 1);",
+        ),
+        (
+            "fast_values_not_rescaled",
+            "decode_fast.hip",
+            "                scale_values(sums, block, factor, lane);\n",
+            "",
+        ),
+        (
+            "fast_total_not_rescaled",
+            "decode_fast.hip",
+            "                sums.total[block] *= factor;\n",
+            "",
+        ),
+        (
+            "fast_last_tile_unmasked",
+            "decode_fast.hip",
+            "lane_key(lane, i) < keys ?",
+            "lane_key(lane, i) < keys + 1 ?",
+        ),
+        (
+            "fast_a_wave_is_left_out",
+            "decode_fast.hip",
+            "wave >= half && wave < left",
+            "wave > half && wave < left",
+        ),
+        ("fast_lse_in_base_two", "decode_fast.hip", " * 0.693147180559945309417f", ""),
+        (
+            "fast_splits_take_the_same_tiles",
+            "decode_fast.hip",
+            "(wave * splits + split)",
+            "(wave * splits)",
+        ),
+    ];
+    for (name, file, from, to) in faults {
+        let folder = mutated(name, &[(file, from, to)]);
+        let manifest = folder.join("decode_fast.toml");
+        let manifest = manifest.to_str().expect("a plain path");
+        let document = sweep(manifest, &["--cases", "150", "--fail-fast"]);
+        assert_eq!(document["kernels"][0]["verdict"], "fail", "{name}: {document:#}");
+    }
+}
