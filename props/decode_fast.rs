@@ -5,7 +5,7 @@ use super::bench::{Bench, mutated};
 
 fn sweep(kernel: &str, more: &[&str]) -> serde_json::Value {
     let sweep = ["sweep", kernel, "--device", "cpu", "--json", "-", "--seed", "9"];
-    Bench::new().run(&[&sweep[..], more].concat()).document()
+    Bench::new().run([&sweep[..], more].concat()).document()
 }
 
 fn own() -> String {
