@@ -37,14 +37,20 @@ fn build(name: &str, flags: &[&str]) -> PathBuf {
 
 static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| build("hip-on-host", &[]));
 
+/// The last line of `scores.hip`.
+const STORE: &str = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;";
+
+/// What makes HIP be this library.
+fn environment(library: &Path) -> [(&'static str, OsString); 3] {
+    let include = root("src/device/cpu/include");
+    [("HIP_PATH", library.into()), ("ROCM_PATH", "".into()), ("MOCK_INCLUDE", include.into())]
+}
+
 /// Runs the program with the library, and more variables.
 fn run_with(library: &Path, args: &[&str], more: &[(&str, &str)]) -> Ran {
-    let include: OsString = root("src/device/cpu/include").into();
-    let mut variables: Vec<(&str, &OsStr)> = vec![
-        ("HIP_PATH", library.as_os_str()),
-        ("ROCM_PATH", OsStr::new("")),
-        ("MOCK_INCLUDE", &include),
-    ];
+    let own = environment(library);
+    let mut variables: Vec<(&str, &OsStr)> =
+        own.iter().map(|(name, value)| (*name, value.as_os_str())).collect();
     variables.extend(more.iter().map(|&(name, value)| (name, OsStr::new(value))));
     Bench::new().run_with(args, &variables)
 }
@@ -55,8 +61,7 @@ fn run(args: &[&str]) -> Ran {
 
 /// `scores` with an edit of its last line.
 fn edited(name: &str, line: &str) -> String {
-    let store = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;";
-    let folder = mutated(name, &[("scores.hip", store, line)]);
+    let folder = mutated(name, &[("scores.hip", STORE, line)]);
     folder.join("scores.toml").to_str().expect("a plain path").to_owned()
 }
 
@@ -147,12 +152,11 @@ fn an_endless_kernel_is_ended_and_the_others_are_judged() {
 /// The device itself looks for what changed besides the outputs.
 #[test]
 fn a_stray_write_is_found_where_it_is() {
-    let line = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;\n    ";
     for (name, write, words) in [
         ("writes_q", "((Q *)q)[0] = (Q)0;", "wrote q"),
         ("writes_before", "if (n == 0 && b == 0 && h == 0) scores[-2] = 0;", "scores"),
     ] {
-        let kernel = edited(name, &format!("{line}{write}"));
+        let kernel = edited(name, &format!("{STORE}\n    {write}"));
         let sweep = ["sweep", &kernel, "--device", "hip", "--cases", "64", "--json", "-"];
         let hip = run(&sweep).ends_with(1).document();
         let (failure, _) = failing(&hip);
@@ -185,8 +189,7 @@ fn what_is_missing_is_said() {
 /// What is written far behind a small case is no memory of a larger one.
 #[test]
 fn what_overruns_a_small_case_faults() {
-    let line = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;\n    ";
-    let kernel = edited("far_overrun", &format!("{line}if (n == 0) scores[1 << 20] = 7;"));
+    let kernel = edited("far_overrun", &format!("{STORE}\n    if (n == 0) scores[1 << 20] = 7;"));
     let case = "stage=scores,b=1,hq=2,hkv=1,d=8,n=40,wave=64";
     let document = run(&["sweep", &kernel, "--device", "hip", "--case", case, "--json", "-"]);
     let document = document.ends_with(1).document();
@@ -197,10 +200,9 @@ fn what_overruns_a_small_case_faults() {
 fn once(name: &str, what: &str) -> String {
     let mark = Bench::new().dir().join("once");
     std::fs::create_dir_all(mark.parent().expect("a folder")).expect("a folder");
-    let store = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;";
     let once = format!(
         "static bool done; if (!done && n == 0 && end > 60) {{ done = true; \
-         if (int f = open(\"{}\", O_CREAT | O_EXCL, 0600); f >= 0) {{ close(f); {what} }} }}\n    {store}",
+         if (int f = open(\"{}\", O_CREAT | O_EXCL, 0600); f >= 0) {{ close(f); {what} }} }}\n    {STORE}",
         mark.display()
     );
     let include = (
@@ -208,7 +210,7 @@ fn once(name: &str, what: &str) -> String {
         "#include \"portable.h\"",
         "#include \"portable.h\"\n#include <fcntl.h>\n#include <unistd.h>",
     );
-    let folder = mutated(name, &[include, ("scores.hip", store, &once)]);
+    let folder = mutated(name, &[include, ("scores.hip", STORE, &once)]);
     folder.join("scores.toml").to_str().expect("a plain path").to_owned()
 }
 
@@ -243,13 +245,8 @@ fn a_run_that_is_late_once_is_counted() {
 /// A kernel is timed by the device's own clock, here by launches, as this library captures no graph.
 #[test]
 fn launches_are_timed() {
-    let variable = |name: &str, value: &Path| (name.to_owned(), value.as_os_str().to_owned());
     let mut config = super::config();
-    config.environment = vec![
-        variable("HIP_PATH", &LIBRARY),
-        variable("ROCM_PATH", Path::new("")),
-        variable("MOCK_INCLUDE", &root("src/device/cpu/include")),
-    ];
+    config.environment = environment(&LIBRARY).map(|(name, value)| (name.to_owned(), value)).into();
     let device = GpuDevice::open(config, Api::Hip, 0).expect("a device");
     assert_eq!(device.waves(), [64]);
     let registry = Registry::new(cache()).expect("a cache");

@@ -305,11 +305,7 @@ impl Device for GpuDevice {
         let Some(shared) = self.lane.shared.as_mut() else {
             return Err(RunError::Device("memory: the arena is gone".to_owned()));
         };
-        // SAFETY: the layout has at least `bytes` bytes there, and the mapping lives as long as the borrow
-        // of `self`; the worker touches it only during a run, which needs `self` again.
-        let start = unsafe { shared.mapping.start().add(shared.layout.arena()) };
-        // SAFETY: as above.
-        Ok(unsafe { std::slice::from_raw_parts_mut(start, bytes) })
+        Ok(shared.arena(bytes))
     }
 
     fn side_by_side(&mut self) -> Option<&mut dyn SideBySide> {
@@ -410,12 +406,8 @@ impl SideBySide for GpuDevice {
     }
 
     fn exchange(&mut self, within: Range<usize>) {
-        let bytes = self.arena_bytes;
         let Some(shared) = self.lane.shared.as_mut() else { return };
-        // SAFETY: as in `arena`, whose bytes these are.
-        let start = unsafe { shared.mapping.start().add(shared.layout.arena()) };
-        // SAFETY: as above.
-        let arena = unsafe { std::slice::from_raw_parts_mut(start, bytes) };
+        let arena = shared.arena(self.arena_bytes);
         for exchange in &self.made {
             exchange.make(within.clone(), arena);
         }

@@ -26,6 +26,18 @@ pub(super) struct Shared {
     pub(super) file: SharedFile,
 }
 
+impl Shared {
+    /// The arena's first bytes.
+    pub(super) fn arena(&mut self, bytes: usize) -> &mut [u8] {
+        let bytes = bytes.min(self.layout.bytes);
+        // SAFETY: the layout has as many bytes there, and the mapping lives as long as the borrow of
+        // `self`; the worker touches it only during a run, which needs the device that has it.
+        let start = unsafe { self.mapping.start().add(self.layout.arena()) };
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(start, bytes) }
+    }
+}
+
 /// A lane of a running worker.
 pub(super) struct Link {
     pub(super) server: Arc<Server>,
