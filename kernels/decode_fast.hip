@@ -7,27 +7,29 @@
 //   q        [batch, num_heads, HEAD_DIM]                  strides of 16 bytes, unit along HEAD_DIM
 //   k, v     [batch, num_kv_heads, capacity, HEAD_DIM]     strides of 16 bytes, unit along HEAD_DIM
 //   out      [batch, num_heads, HEAD_DIM]                  any strides, unit along HEAD_DIM
-//   part_out [batch, num_heads, splits, HEAD_DIM] f32, part_lse [batch, num_heads, splits] f32: scratch,
-//            used where splits > 1; merge_splits (merge.hip) is then launched behind it
+//   part_out [batch, num_heads, splits, HEAD_DIM] f32, part_stats [batch, num_heads, splits, 2] f32:
+//            scratch, used where splits > 1
+//   arrived  [batch, num_kv_heads] u32: zeros, and zeros again at the end
 //   seq_lens [batch] i32    lse [batch, num_heads] f32 or null
 //
 // Algorithm: one block a (KV head, split, sequence), so that K and V are read once for a group of query
 //   heads. Wave w of split s has every (waves * splits)-th tile of 16 keys, and its own online softmax
 //   (Milakov & Gimelshein, 2018); nothing is shared in the loop, not even a barrier. Scores come from the
 //   matrix cores in the very registers in which P·V wants the weights (matrix.h), rounded to the type of
-//   V. The next tile's K is asked for as soon as Q·K has used this one's, and V likewise: a wave always has
-//   32 to 64 bytes a lane and row under way. O is scaled anew only when a maximum of the wave rose. At the
-//   end the waves meet pairwise in shared memory, then the splits in a second launch: the order of all
-//   sums is fixed, so the same case has the same bits.
-// Launch:    grid (num_kv_heads, splits, batch), block (waves of the device) up to 8. Shared: half the
-//            waves, rounded down, times WAVE * HEAD_BLOCKS * (HEAD_DIM + 8) bytes.
-// Requires:  HEAD_DIM 64, 128 or 256; group <= HEAD_BLOCKS * BLOCK_HEADS. seq_lens[b] = 0 is legal.
+//   V. DEPTH tiles are under way in registers: a tile's K is asked for as soon as Q·K has used the one
+//   before in its place, and V likewise. O is scaled anew only when a maximum of the wave rose.
+//   At the end the waves' sums are put together through shared memory, by all threads, and those of the
+//   splits by the block that arrives last, through memory. The order of all sums is fixed, so the same
+//   case has the same bits.
+// Launch:    grid (num_kv_heads, splits, batch), block (waves of the device) up to 8. Shared: room for the
+//            sums of `parts` waves: 4 * group * (parts * (HEAD_DIM + 6) + 8) + 16 bytes.
+// Requires:  HEAD_DIM 64, 128 or 256; HEADS 8 (at waves of 32) or 16; group <= HEADS; 1 <= parts <= waves.
+//            seq_lens[b] = 0 is legal.
 #include "matrix.h"
-#include "merge.hip"
 
 // The first of 8 (or 4) dimensions of a row of V that a lane loads at once, and how many rows' pieces.
 template <int HEAD_DIM> struct v_pieces {
-    static constexpr int LANES = WAVE / 4;
+    static constexpr int LANES = BLOCK_HEADS;
     static constexpr int DIMS = HEAD_DIM / LANES < 8 ? HEAD_DIM / LANES : 8;
     static constexpr int COUNT = HEAD_DIM / (LANES * DIMS), WORDS = DIMS / 2;
 };
@@ -36,28 +38,39 @@ template <int HEAD_DIM> struct v_pieces {
 // of the sum of weights, and the sum of values, not normalised.
 template <int HEAD_DIM, int HEAD_BLOCKS> struct wave_sums {
     static constexpr int TILES = HEAD_DIM / 16;
-    float maximum[HEAD_BLOCKS], total[HEAD_BLOCKS], values[HEAD_BLOCKS][TILES][4];
+    float maximum[HEAD_BLOCKS], total[HEAD_BLOCKS], values[HEAD_BLOCKS][TILES][LANE_KEYS];
 };
 
-// The head of a block of heads, and the dimension, that element `e` of tile `m` of the values belongs to.
-__device__ __forceinline__ int value_head(int lane, int e) {
-    return WAVE == 32 ? 2 * lane_part(lane) + (e & 1) : lane_head(lane);
-}
-template <int HEAD_DIM>
-__device__ __forceinline__ int value_dim(int lane, int m, int e) {
+// The values of a lane are runs of DIMS dimensions of one head: element `j` of run `r` is values[m][e].
+template <int HEAD_DIM> struct v_runs {
     typedef v_pieces<HEAD_DIM> pieces;
-    if (WAVE == 32) return 64 * (m / 4) + 8 * lane_head(lane) + 2 * (m % 4) + (e >> 1);
-    const int row = 4 * lane_part(lane) + e;
-    return 16 * pieces::DIMS * (m / pieces::DIMS) + pieces::DIMS * row + m % pieces::DIMS;
-}
+    static constexpr int EACH = IS_MMA ? 2 : LANE_KEYS, COUNT = EACH * pieces::COUNT;
+    static __device__ __forceinline__ int head(int lane, int r) {
+        return IS_MMA ? 2 * lane_part(lane) + r % 2 : lane_head(lane);
+    }
+    static __device__ __forceinline__ int dim(int lane, int r) {
+        const int row = IS_MMA ? lane_head(lane) : lane_result(lane, r % EACH);
+        return pieces::DIMS * (pieces::LANES * (r / EACH) + row);
+    }
+    static __device__ __forceinline__ int tile(int r, int j) {
+        return IS_MMA ? 4 * (r / EACH) + j / 2 : pieces::DIMS * (r / EACH) + j;
+    }
+    static __device__ __forceinline__ int element(int r, int j) {
+        return IS_MMA ? 2 * (j % 2) + r % 2 : r % EACH;
+    }
+};
 // A number of each lane's head, as element `e` of the values wants it.
 __device__ __forceinline__ float for_value(float x, int lane, int e) {
-    return WAVE == 32 ? lane_from(x, 4 * value_head(lane, e)) : x;
+    return IS_MMA ? lane_from(x, 4 * (2 * lane_part(lane) + (e & 1))) : x;
+}
+
+__device__ __forceinline__ float max_of_4(const float *x) {
+    return fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3]));
 }
 
 // 2^(a - b), where b >= a, or both are -inf: then nothing is there to be weighted.
 __device__ __forceinline__ float factor_of(float a, float b) {
-    return a == -INFINITY ? 0.0f : exp2f(a - b);
+    return a == -INFINITY ? 0.0f : power_of_2(a - b);
 }
 
 template <int HEAD_DIM, int HEAD_BLOCKS>
@@ -68,43 +81,198 @@ __device__ __forceinline__ void scale_values(
 #pragma unroll
     for (int m = 0; m < HEAD_DIM / 16; ++m) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) sums.values[block][m][e] *= of[e & 1];
+        for (int e = 0; e < LANE_KEYS; ++e) sums.values[block][m][e] *= of[e & 1];
     }
 }
 
-template <typename KV, typename Out, int HEAD_DIM, int HEAD_BLOCKS>
-__global__ void __launch_bounds__(8 * WAVE) decode_fast(
-    const KV *q, const KV *k, const KV *v, Out *out, float *lse, float *part_out, float *part_lse,
-    const int *seq_lens, int group, int window_len, float scale, index_t q_stride_s,
+// The sums of parts as rows of shared memory: of each head those of all parts, HEAD_DIM values each, and
+// behind them every row's maximum and total.
+template <int HEAD_DIM> struct shared_rows {
+    // why: 4 more than the values, and 8 more a head, so that rows that are written at once begin in
+    // different banks.
+    static constexpr int ROW = HEAD_DIM + 4, MORE = 8;
+    float *values;
+    float2 *stats;
+    int group, parts;
+
+    __device__ shared_rows(float *shared, int group, int parts)
+        : values(shared), stats((float2 *)(shared + group * (parts * ROW + MORE))), group(group),
+          parts(parts) {}
+    // The first float behind all.
+    __device__ __forceinline__ float *end() const { return (float *)(stats + group * parts); }
+    __device__ __forceinline__ float *row(int part, int head) const {
+        return values + head * (parts * ROW + MORE) + part * ROW;
+    }
+    __device__ __forceinline__ float2 *stat(int part, int head) const {
+        return stats + head * parts + part;
+    }
+};
+
+template <int HEAD_DIM, int HEAD_BLOCKS>
+__device__ __forceinline__ void put_part(
+    const wave_sums<HEAD_DIM, HEAD_BLOCKS> &sums, const shared_rows<HEAD_DIM> &rows, int part,
+    int lane) {
+    typedef v_runs<HEAD_DIM> runs;
+#pragma unroll
+    for (int block = 0; block < HEAD_BLOCKS; ++block) {
+        const int own = block * BLOCK_HEADS + lane_head(lane);
+        if (lane_part(lane) == 0 && own < rows.group) {
+            *rows.stat(part, own) = {sums.maximum[block], sums.total[block]};
+        }
+#pragma unroll
+        for (int r = 0; r < runs::COUNT; ++r) {
+            const int head = block * BLOCK_HEADS + runs::head(lane, r);
+            if (head >= rows.group) continue;
+            float4 *to = (float4 *)(rows.row(part, head) + runs::dim(lane, r));
+#pragma unroll
+            for (int j = 0; j < runs::pieces::DIMS; j += 4) {
+                float x[4];
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    x[i] = sums.values[block][runs::tile(r, j + i)][runs::element(r, j + i)];
+                }
+                to[j / 4] = {x[0], x[1], x[2], x[3]};
+            }
+        }
+    }
+}
+
+// Adds a part to a wave's own sums.
+template <int HEAD_DIM, int HEAD_BLOCKS>
+__device__ __forceinline__ void add_part(
+    wave_sums<HEAD_DIM, HEAD_BLOCKS> &sums, const shared_rows<HEAD_DIM> &rows, int part, int lane) {
+    typedef v_runs<HEAD_DIM> runs;
+#pragma unroll
+    for (int block = 0; block < HEAD_BLOCKS; ++block) {
+        const int own = block * BLOCK_HEADS + lane_head(lane);
+        float2 other = {-INFINITY, 0.0f};
+        if (own < rows.group) other = *rows.stat(part, own);
+        const float now = fmaxf(sums.maximum[block], other.x);
+        const float factor = factor_of(sums.maximum[block], now);
+        const float others = factor_of(other.x, now);
+        sums.maximum[block] = now;
+        sums.total[block] = sums.total[block] * factor + other.y * others;
+        scale_values(sums, block, factor, lane);
+        float of[2];
+        for (int e = 0; e < 2; ++e) of[e] = for_value(others, lane, e);
+#pragma unroll
+        for (int r = 0; r < runs::COUNT; ++r) {
+            const int head = block * BLOCK_HEADS + runs::head(lane, r);
+            if (head >= rows.group) continue;
+            const float *from = rows.row(part, head) + runs::dim(lane, r);
+#pragma unroll
+            for (int j = 0; j < runs::pieces::DIMS; ++j) {
+                const int e = runs::element(r, j);
+                sums.values[block][runs::tile(r, j)][e] += from[j] * of[e & 1];
+            }
+        }
+    }
+}
+
+// Parts put together, for 4 dimensions of a head: the sum of values and of weights, to the maximum.
+struct joined { float sum[4], maximum, total; };
+
+// Adds the first MANY of `count` parts, or as many as there are, whose values are STEP apart: their loads are
+// under way together.
+template <int STEP, int MANY>
+__device__ __forceinline__ void join_some(
+    joined &all, const float *values, const float2 *stats, int count) {
+    float4 value[MANY];
+    float2 stat[MANY];
+#pragma unroll
+    for (int i = 0; i < MANY; ++i) {
+        const int part = i < count ? i : 0;
+        stat[i] = stats[part];
+        value[i] = *(const float4 *)(values + part * STEP);
+        if (i >= count) stat[i] = {-INFINITY, 0.0f};
+    }
+    float now = all.maximum;
+#pragma unroll
+    for (int i = 0; i < MANY; ++i) now = fmaxf(now, stat[i].x);
+    const float base = now == -INFINITY ? 0.0f : now;
+    const float own = power_of_2(all.maximum - base);
+    all.maximum = now;
+    all.total *= own;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) all.sum[i] *= own;
+#pragma unroll
+    for (int i = 0; i < MANY; ++i) {
+        const float factor = power_of_2(stat[i].x - base);
+        all.total += stat[i].y * factor;
+        all.sum[0] += value[i].x * factor, all.sum[1] += value[i].y * factor;
+        all.sum[2] += value[i].z * factor, all.sum[3] += value[i].w * factor;
+    }
+}
+template <int STEP>
+__device__ __forceinline__ joined join(const float *values, const float2 *stats, int count) {
+    joined all = {{0.0f, 0.0f, 0.0f, 0.0f}, -INFINITY, 0.0f};
+    for (; count >= 8; count -= 8, values += 8 * STEP, stats += 8) {
+        join_some<STEP, 8>(all, values, stats, 8);
+    }
+    for (; count > 0; count -= 2, values += 2 * STEP, stats += 2) {
+        join_some<STEP, 2>(all, values, stats, count);
+    }
+    return all;
+}
+
+template <typename Out>
+__device__ __forceinline__ void put_out(const joined &x, Out *out, float *lse) {
+    Out four[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) four[i] = rounded<Out>::from(normalised(x.sum[i], x.total));
+    if constexpr (sizeof(Out) == 4) {
+        *(uint4 *)out = *(const uint4 *)four;
+    } else {
+        *(uint2 *)out = *(const uint2 *)four;
+    }
+    if (lse) *lse = (x.maximum + log2f(x.total)) * 0.693147180559945309417f;
+}
+
+template <typename KV, typename Out, int HEAD_DIM, int HEADS, int DEPTH>
+__global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) decode_fast(
+    const KV *q, const KV *k, const KV *v, Out *out, float *lse, float *part_out, float2 *part_stats,
+    unsigned *arrived, const int *seq_lens, int group, int window_len, int parts, float scale,
+    index_t q_stride_s,
     index_t q_stride_h, index_t out_stride_s, index_t out_stride_h, index_t k_stride_s,
     index_t k_stride_h, index_t k_stride_n, index_t v_stride_s, index_t v_stride_h,
     index_t v_stride_n) {
     typedef v_pieces<HEAD_DIM> pieces;
+    constexpr int HEAD_BLOCKS = (HEADS + BLOCK_HEADS - 1) / BLOCK_HEADS;
     constexpr int K_PIECES = HEAD_DIM / PIECE, TILES = HEAD_DIM / 16;
+    // Whether the registers hold Q and the next tile's K and V beside O. Where O has half of them, Q is read
+    // again for each tile, from the cache, and K and V take turns.
+    constexpr bool SPACIOUS = HEAD_DIM < 256 || (WMMA == 0 && !(IS_MMA && HEADS > 8));
+    // Tiles that they hold.
+    constexpr int HELD = WMMA && HEAD_DIM > 64 ? 1 : DEPTH;
     extern __shared__ float shared[];
     const int g = blockIdx.x, split = blockIdx.y, splits = gridDim.y, b = blockIdx.z;
-    const int wave = threadIdx.x / WAVE, waves = blockDim.x / WAVE, lane = lane_of_wave();
+    const int wave = wave_of_block(), waves = blockDim.x / WAVE, lane = lane_of_wave();
     const int end = seq_lens[b], begin = first_key(end, window_len), keys = end - begin;
     const float to_log2 = scale * 1.44269504088896340736f;
     int turn = 0;
+    // Rows without heads. why: a zero that the compiler knows it writes anew before each instruction.
+    const word_t none = (unsigned)group >> 31;
 
     q += b * q_stride_s + g * group * q_stride_h + lane_dim(lane);
     k += b * k_stride_s + g * k_stride_h + begin * k_stride_n + lane_dim(lane);
     v += b * v_stride_s + g * v_stride_h + begin * v_stride_n + pieces::DIMS * lane_head(lane);
 
-    // Q stays in registers; heads that are none are zero.
+    // Heads that are none are the last once more: nobody gets to see them.
     word_t query[HEAD_BLOCKS][K_PIECES][4];
+    auto load_query = [&](int begin, int end, index_t offset) {
 #pragma unroll
-    for (int block = 0; block < HEAD_BLOCKS; ++block) {
-        const int head = block * BLOCK_HEADS + lane_head(lane);
+        for (int block = 0; block < HEAD_BLOCKS; ++block) {
+            const int head = block * BLOCK_HEADS + lane_head(lane);
+            const KV *row = q + (head < group ? head : group - 1) * q_stride_h + offset;
 #pragma unroll
-        for (int piece = 0; piece < K_PIECES; ++piece) {
-            uint4 words = {0, 0, 0, 0};
-            if (head < group) words = load16(q + head * q_stride_h + PIECE * piece);
-            query[block][piece][0] = words.x, query[block][piece][1] = words.y;
-            query[block][piece][2] = words.z, query[block][piece][3] = words.w;
+            for (int piece = begin; piece < end; ++piece) {
+                const uint4 words = load16(row + PIECE * piece);
+                query[block][piece][0] = words.x, query[block][piece][1] = words.y;
+                query[block][piece][2] = words.z, query[block][piece][3] = words.w;
+            }
         }
-    }
+    };
+    if (SPACIOUS) load_query(0, K_PIECES, 0);
 
     wave_sums<HEAD_DIM, HEAD_BLOCKS> sums;
 #pragma unroll
@@ -113,17 +281,20 @@ __global__ void __launch_bounds__(8 * WAVE) decode_fast(
 #pragma unroll
         for (int m = 0; m < TILES; ++m) {
 #pragma unroll
-            for (int e = 0; e < 4; ++e) sums.values[block][m][e] = 0.0f;
+            for (int e = 0; e < LANE_KEYS; ++e) sums.values[block][m][e] = 0.0f;
         }
     }
 
-    word_t key[K_ROWS][K_PIECES][4], value[4][pieces::COUNT][pieces::WORDS];
+    word_t keys_of[HELD][K_ROWS][K_PIECES][4], values_of[HELD][LANE_KEYS][pieces::COUNT][pieces::WORDS];
     // Rows past the last are read as the last once more: they get no weight.
-    auto load_keys = [&](int first) {
+    const int k_step = k_stride_n, v_step = v_stride_n;
+    settle(k), settle(v);  // or their addresses would be computed anew in each turn
+    auto load_keys = [&](int first, word_t (&key)[K_ROWS][K_PIECES][4]) {
+        const KV *tile = k + first * k_stride_n;
+        const int last = keys - 1 - first;
 #pragma unroll
         for (int r = 0; r < K_ROWS; ++r) {
-            const int n = first + lane_row(lane, r);
-            const KV *row = k + (n < keys ? n : keys - 1) * k_stride_n;
+            const KV *row = tile + min(lane_row(lane, r), last) * k_step;
 #pragma unroll
             for (int piece = 0; piece < K_PIECES; ++piece) {
                 const uint4 words = load16(row + PIECE * piece);
@@ -132,11 +303,12 @@ __global__ void __launch_bounds__(8 * WAVE) decode_fast(
             }
         }
     };
-    auto load_values = [&](int first) {
+    auto load_values = [&](int first, word_t (&value)[LANE_KEYS][pieces::COUNT][pieces::WORDS]) {
+        const KV *tile = v + first * v_stride_n;
+        const int last = keys - 1 - first;
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            const int n = first + lane_key(lane, i);
-            const KV *row = v + (n < keys ? n : keys - 1) * v_stride_n;
+        for (int i = 0; i < LANE_KEYS; ++i) {
+            const KV *row = tile + min(lane_key(lane, i), last) * v_step;
 #pragma unroll
             for (int piece = 0; piece < pieces::COUNT; ++piece) {
                 const KV *from = row + pieces::LANES * pieces::DIMS * piece;
@@ -153,152 +325,178 @@ __global__ void __launch_bounds__(8 * WAVE) decode_fast(
     };
 
     const int step = splits * waves * TILE_KEYS;
-    int first = (wave * splits + split) * TILE_KEYS;
-    if (first < keys) load_keys(first), load_values(first);
-    for (; first < keys; first += step) {
-        // Scores of this lane's 4 keys, for its head of each block.
-        float score[HEAD_BLOCKS][4];
-        float product[2][4];
+    int start = (wave * splits + split) * TILE_KEYS;
+    if constexpr (SPACIOUS) {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) product[i / 4][i % 4] = 0.0f;
+        for (int d = 0; d < HELD; ++d) {
+            if (start + d * step < keys) load_keys(start + d * step, keys_of[d]);
+        }
+#pragma unroll
+        for (int d = 0; d < HELD; ++d) {
+            if (start + d * step < keys) load_values(start + d * step, values_of[d]);
+        }
+    }
+    auto attend = [&](int first, word_t (&key)[K_ROWS][K_PIECES][4],
+                      word_t (&value)[LANE_KEYS][pieces::COUNT][pieces::WORDS]) {
+        const int next = first + HELD * step;
+        if constexpr (!SPACIOUS) load_keys(first, key);
+        // Scores of this lane's keys, for its head of each block.
+        float score[HEAD_BLOCKS][LANE_KEYS];
+        float product[K_ROWS][LANE_KEYS];
+#pragma unroll
+        for (int r = 0; r < K_ROWS; ++r) {
+#pragma unroll
+            for (int i = 0; i < LANE_KEYS; ++i) product[r][i] = 0.0f;
+        }
 #pragma unroll
         for (int piece = 0; piece < K_PIECES; ++piece) {
+            if (!SPACIOUS && piece % 4 == 0) {
+                index_t zero = 0;
+                settle(zero);  // or the compiler would read Q once for all
+                load_query(piece, piece + 4, zero);
+            }
 #pragma unroll
-            for (int half = 0; half < 4; half += 2) {
-                if constexpr (WAVE == 32) {
+            for (int half = 0; half < 4; half += LANE_WORDS) {
+                if constexpr (IS_MMA) {
                     const word_t *low = &query[0][piece][half];
                     const word_t *high = &query[HEAD_BLOCKS - 1][piece][half];
                     const bool both = HEAD_BLOCKS > 1;
-                    const word_t a[4] = {low[0], both ? high[0] : 0, low[1], both ? high[1] : 0};
+                    const word_t a[4] = {
+                        low[0], both ? high[0] : none, low[1], both ? high[1] : none};
                     multiply_add<KV>(product[0], a, &key[0][piece][half], turn);
-                    multiply_add<KV>(product[1], a, &key[K_ROWS - 1][piece][half], turn);
+                    multiply_add<KV>(product[K_ROWS - 1], a, &key[K_ROWS - 1][piece][half], turn);
                 } else {
                     multiply_add<KV>(product[0], &key[0][piece][half], &query[0][piece][half], turn);
                 }
             }
         }
+        settle(product[0][0]);  // the next K goes where this one was
 #pragma unroll
         for (int block = 0; block < HEAD_BLOCKS; ++block) {
 #pragma unroll
-            for (int i = 0; i < 4; ++i) {
+            for (int i = 0; i < LANE_KEYS; ++i) {
                 const float x =
-                    WAVE == 32 ? product[i / 2][2 * block + i % 2] : product[0][i];
-                score[block][i] = first + lane_key(lane, i) < keys ? x * to_log2 : -INFINITY;
+                    IS_MMA ? product[i / 2][2 * block + i % 2] : product[0][i];
+                score[block][i] = lane_key(lane, i) < keys - first ? x * to_log2 : -INFINITY;
             }
         }
-        const bool more = first + step < keys;
-        if (more) load_keys(first + step);
+        if constexpr (!SPACIOUS) load_values(first, value);
+        else if (next < keys) load_keys(next, key);
 
-        word_t weight[HEAD_BLOCKS][2];
+        word_t weight[HEAD_BLOCKS][LANE_WORDS];
 #pragma unroll
         for (int block = 0; block < HEAD_BLOCKS; ++block) {
             float *s = score[block];
-            const float highest = head_max(fmaxf(fmaxf(s[0], s[1]), fmaxf(s[2], s[3])));
+            float highest = max_of_4(s);
+            if constexpr (LANE_KEYS == 8) highest = fmaxf(highest, max_of_4(s + 4));
+            highest = head_max(highest);
             const float before = sums.maximum[block], now = fmaxf(before, highest);
+            // Where no key has weight yet, a maximum of -inf would make NaN of it.
+            const float base = now == -INFINITY ? 0.0f : now;
             if (any_lane(now > before)) {
-                const float factor = factor_of(before, now);
+                const float factor = power_of_2(before - base);
                 sums.maximum[block] = now;
                 sums.total[block] *= factor;
                 scale_values(sums, block, factor, lane);
             }
-            float p[4];
 #pragma unroll
-            for (int i = 0; i < 4; ++i) p[i] = factor_of(s[i], now);
-            sums.total[block] += (p[0] + p[1]) + (p[2] + p[3]);
-            weight[block][0] = half_words<KV>::of(p[0], p[1]);
-            weight[block][1] = half_words<KV>::of(p[2], p[3]);
+            for (int i = 0; i < LANE_KEYS; i += 4) {
+                float p[4];
+#pragma unroll
+                for (int e = 0; e < 4; ++e) p[e] = power_of_2(s[i + e] - base);
+                sums.total[block] += (p[0] + p[1]) + (p[2] + p[3]);
+                weight[block][i / 2] = half_words<KV>::of(p[0], p[1]);
+                weight[block][i / 2 + 1] = half_words<KV>::of(p[2], p[3]);
+            }
         }
 
 #pragma unroll
         for (int piece = 0; piece < pieces::COUNT; ++piece) {
 #pragma unroll
             for (int w = 0; w < pieces::WORDS; ++w) {
-                const word_t v0 = value[0][piece][w], v1 = value[1][piece][w];
-                const word_t v2 = value[2][piece][w], v3 = value[3][piece][w];
                 const int m = pieces::WORDS * piece + w;
                 // Rows of both dimensions of the word.
-                const word_t a[4] = {lows(v0, v1), highs(v0, v1), lows(v2, v3), highs(v2, v3)};
-                if constexpr (WAVE == 32) {
+                word_t even[LANE_WORDS], odd[LANE_WORDS];
+#pragma unroll
+                for (int i = 0; i < LANE_WORDS; ++i) {
+                    const word_t v0 = value[2 * i][piece][w], v1 = value[2 * i + 1][piece][w];
+                    even[i] = lows(v0, v1), odd[i] = highs(v0, v1);
+                }
+                if constexpr (IS_MMA) {
+                    const word_t a[4] = {even[0], odd[0], even[1], odd[1]};
 #pragma unroll
                     for (int block = 0; block < HEAD_BLOCKS; ++block) {
                         multiply_add<KV>(sums.values[block][m], a, weight[block], turn);
                     }
                 } else {
-                    const word_t even[2] = {a[0], a[2]}, odd[2] = {a[1], a[3]};
                     multiply_add<KV>(sums.values[0][2 * m], even, weight[0], turn);
                     multiply_add<KV>(sums.values[0][2 * m + 1], odd, weight[0], turn);
                 }
             }
         }
-        if (more) load_values(first + step);
+        if (SPACIOUS && next < keys) load_values(next, value);
+    };
+    for (; start < keys; start += HELD * step) {
+#pragma unroll
+        for (int d = 0; d < HELD; ++d) {
+            if (d == 0 || start + d * step < keys) attend(start + d * step, keys_of[d], values_of[d]);
+        }
     }
 #pragma unroll
     for (int block = 0; block < HEAD_BLOCKS; ++block) sums.total[block] = head_sum(sums.total[block]);
 
-    // Waves meet pairwise: the later half of those that are left hands its sums to the earlier.
-    constexpr int EACH = HEAD_BLOCKS * (4 * TILES + 2);
-    for (int left = waves; left > 1;) {
-        const int half = (left + 1) / 2;
-        if (wave >= half && wave < left) {
-            float *slot = shared + (wave - half) * EACH * WAVE + lane;
-#pragma unroll
-            for (int block = 0; block < HEAD_BLOCKS; ++block) {
-                *slot = sums.maximum[block], slot += WAVE;
-                *slot = sums.total[block], slot += WAVE;
-#pragma unroll
-                for (int i = 0; i < 4 * TILES; ++i, slot += WAVE) *slot = sums.values[block][i / 4][i % 4];
-            }
+    // The waves' sums: those that there is no room for go to others first.
+    const shared_rows<HEAD_DIM> rows(shared, group, parts);
+    int left = waves;
+    while (left > parts) {
+        const int moved = min(parts, min(left - parts, left / 2));
+        if (wave >= left - moved && wave < left) put_part(sums, rows, wave - (left - moved), lane);
+        __syncthreads();
+        if (wave >= left - 2 * moved && wave < left - moved) {
+            add_part(sums, rows, wave - (left - 2 * moved), lane);
         }
         __syncthreads();
-        if (wave + half < left) {
-            const float *slot = shared + wave * EACH * WAVE + lane;
-#pragma unroll
-            for (int block = 0; block < HEAD_BLOCKS; ++block) {
-                const float maximum = slot[0], total = slot[WAVE];
-                slot += 2 * WAVE;
-                const float now = fmaxf(sums.maximum[block], maximum);
-                const float own = factor_of(sums.maximum[block], now);
-                const float others = factor_of(maximum, now);
-                sums.maximum[block] = now;
-                sums.total[block] = sums.total[block] * own + total * others;
-                float of[2];
-                for (int e = 0; e < 2; ++e) of[e] = for_value(others, lane, e);
-                scale_values(sums, block, own, lane);
-#pragma unroll
-                for (int i = 0; i < 4 * TILES; ++i, slot += WAVE) {
-                    sums.values[block][i / 4][i % 4] += *slot * of[i & 1];
-                }
-            }
-        }
-        __syncthreads();
-        left = half;
+        left -= moved;
     }
-    if (wave > 0) return;
+    if (wave < left) put_part(sums, rows, wave, lane);
+    __syncthreads();
 
-    const index_t num_heads = (index_t)gridDim.x * group;
-#pragma unroll
-    for (int block = 0; block < HEAD_BLOCKS; ++block) {
-        const float maximum = sums.maximum[block], total = sums.total[block];
-        const int own = block * BLOCK_HEADS + lane_head(lane);
-        if (lane_part(lane) == 0 && own < group) {
-            const index_t row = b * num_heads + g * group + own;
-            const float log_sum = (maximum + log2f(total)) * 0.693147180559945309417f;
-            if (splits > 1) part_lse[row * splits + split] = log_sum;
-            else if (lse) lse[row] = log_sum;
+    constexpr int QUADS = HEAD_DIM / 4;
+    const index_t head_of_group = (index_t)b * gridDim.x * group + g * group;
+    for (int item = threadIdx.x; item < group * QUADS; item += blockDim.x) {
+        const int head = item / QUADS, d = 4 * (item % QUADS);
+        const joined x =
+            join<shared_rows<HEAD_DIM>::ROW>(rows.row(0, head) + d, rows.stat(0, head), left);
+        const index_t row = head_of_group + head;
+        if (splits == 1) {
+            put_out(
+                x, out + b * out_stride_s + (g * group + head) * out_stride_h + d,
+                d == 0 && lse ? lse + row : nullptr);
+        } else {
+            const index_t part = row * splits + split;
+            *(float4 *)(part_out + part * HEAD_DIM + d) = {x.sum[0], x.sum[1], x.sum[2], x.sum[3]};
+            if (d == 0) part_stats[part] = {x.maximum, x.total};
         }
-        float of[2];
-        for (int e = 0; e < 2; ++e) of[e] = for_value(total, lane, e);
-#pragma unroll
-        for (int m = 0; m < TILES; ++m) {
-#pragma unroll
-            for (int e = 0; e < 4; ++e) {
-                const int head = block * BLOCK_HEADS + value_head(lane, e);
-                if (head >= group) continue;
-                const int h = g * group + head, d = value_dim<HEAD_DIM>(lane, m, e);
-                const float x = normalised(sums.values[block][m][e], of[e & 1]);
-                if (splits > 1) part_out[((b * num_heads + h) * splits + split) * HEAD_DIM + d] = x;
-                else out[b * out_stride_s + h * out_stride_h + d] = rounded<Out>::from(x);
-            }
-        }
+    }
+    if (splits == 1) return;
+
+    // The block that arrives last has all parts before it.
+    int *is_last = (int *)rows.end();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        unsigned *count = arrived + b * gridDim.x + g;
+        *is_last = ticket(count) == splits - 1;
+        if (*is_last) *count = 0;
+    }
+    __syncthreads();
+    if (!*is_last) return;
+    for (int item = threadIdx.x; item < group * QUADS; item += blockDim.x) {
+        const int head = item / QUADS, d = 4 * (item % QUADS);
+        const index_t row = head_of_group + head;
+        const joined x =
+            join<HEAD_DIM>(part_out + row * splits * HEAD_DIM + d, part_stats + row * splits, splits);
+        put_out(
+            x, out + b * out_stride_s + (g * group + head) * out_stride_h + d,
+            d == 0 && lse ? lse + row : nullptr);
     }
 }

@@ -1,25 +1,33 @@
 // matrix.h: the matrix cores as decode attention uses them, on AMD, on NVIDIA, and by hand.
 //
 // Two products, each of 16 keys, for blocks of query heads:
-//   scores_of   S[head, key] += sum_d Q[head, d] K[key, d]     over 32 of the dimensions
+//   scores_of   S[head, key] += sum_d Q[head, d] K[key, d]     over a piece of the dimensions
 //   values_of   O[head, dim] += sum_key P[head, key] V[key, dim]
 // What a lane holds is chosen so that the result of the first is an operand of the second as it lies in
 // the registers, and that K and V come from memory in pieces of 16 bytes, without shared memory:
 //
-//                      waves of 32 (NVIDIA m16n8k16)          waves of 64 (AMD MFMA 16x16x16)
-//   heads a block      8                                      16
-//   head of a lane     lane / 4                               lane % 16
-//   its 4 of 16 keys   2 t, 2 t + 1, 2 t + 8, 2 t + 9;        4 t + (0..3);
-//                      t = lane % 4                           t = lane / 16
-//   K                  16 bytes of rows lane / 4 and + 8      16 bytes of row lane % 16
-//   V                  16 bytes of rows of its 4 keys         the same
+//                      NVIDIA m16n8k16           AMD MFMA 16x16x16         AMD WMMA 16x16x16
+//   lanes of a wave    32                        64                        32
+//   heads a block      8                         16                        16
+//   head of a lane     lane / 4                  lane % 16                 lane % 16
+//   its part t         lane % 4                  lane / 16                 lane / 16
+//   its of 16 keys     2 t, 2 t + 1,             4 t + (0..3)              gfx12: 8 t + (0..7)
+//                      2 t + 8, 2 t + 9                                    gfx11: t + 2 (0..7)
+//   K                  16 bytes of rows          16 bytes of               the same
+//                      lane / 4 and + 8          row lane % 16
+//   V                  16 bytes of rows of its   the same                  the same
+//                      keys
 //
 // Which dimension meets which index of a contraction is free as long as both operands agree: a lane takes
-// 8 dimensions in a row of Q and of K, and feeds two instructions with 4 of them each.
+// 8 dimensions in a row of Q and of K, and feeds two instructions with 4 of them each, or one with all 8.
+// So too for the keys of P and V, whose order is that of the scores. gfx11 wants the operands whole in both
+// halves of a wave: the halves hand each other theirs just before the instruction, so that a lane holds, and
+// loads, no more than on gfx12.
 //
-// By hand: where there is no such instruction (the host; AMD's RDNA, whose own are not used yet), the lanes
-// put their operands into shared memory and each computes its elements of the result, in f32, which
-// holds the products exactly. The fragments are those of the instructions, to the register.
+// By hand: where there is no such instruction (the host; AMD's RDNA before gfx11), the lanes put their
+// operands into shared memory and each computes its elements of the result, in f32, which holds the
+// products exactly. The fragments are those of the instructions, to the register: of MFMA at waves of 64, of
+// NVIDIA at waves of 32, or with MATRIX_BY_HAND_WMMA = 11 or 12 those of WMMA on gfx11 or gfx12.
 #pragma once
 #include "portable.h"
 
@@ -37,28 +45,66 @@ constexpr int WAVE = 32;
 #if defined(__gfx90a__) || defined(__gfx940__) || defined(__gfx941__) || defined(__gfx942__) || \
     defined(__gfx950__)
 #define MATRIX_MFMA
+#elif defined(__GFX11__)
+#define MATRIX_WMMA 11
+#define MATRIX_WMMA_OF(type) __builtin_amdgcn_wmma_f32_16x16x16_##type##_w32
+#elif defined(__gfx1200__) || defined(__gfx1201__)
+#define MATRIX_WMMA 12
+#define MATRIX_WMMA_OF(type) __builtin_amdgcn_wmma_f32_16x16x16_##type##_w32_gfx12
 #endif
 #else
 constexpr int WAVE = warpSize;
 #endif
+#if !defined(MATRIX_MMA) && !defined(MATRIX_MFMA) && !defined(MATRIX_WMMA)
+#define MATRIX_BY_HAND
+#endif
 
-// Heads that one block of heads has.
-constexpr int BLOCK_HEADS = WAVE / 4;
-// Keys of a tile; dimensions of a piece of K.
-constexpr int TILE_KEYS = 16, PIECE = 32;
-// Rows of K of a tile that a lane loads.
-constexpr int K_ROWS = 512 / (WAVE * 8);
+// Whose fragments these are: AMD's WMMA of a generation, or none of them; NVIDIA's, or one of AMD's.
+#if defined(MATRIX_WMMA)
+constexpr int WMMA = MATRIX_WMMA;
+#elif defined(MATRIX_BY_HAND_WMMA)
+constexpr int WMMA = WAVE == 32 ? MATRIX_BY_HAND_WMMA : 0;
+#else
+constexpr int WMMA = 0;
+#endif
+constexpr bool IS_MMA = WAVE == 32 && WMMA == 0;
+
+// Waves of a block at most.
+constexpr int MOST_WAVES = 16;
+// Keys of a tile, and those of them that a lane has; so many elements has its share of a result.
+constexpr int TILE_KEYS = 16, LANE_KEYS = WMMA ? 8 : 4;
+// Words of an operand of 16 x 16 that a lane has, but for NVIDIA's left one, which has two rows of them.
+constexpr int LANE_WORDS = LANE_KEYS / 2;
+// Lanes with the same head; heads that one block of heads has.
+constexpr int PARTS = TILE_KEYS / LANE_KEYS, BLOCK_HEADS = WAVE / PARTS;
+// Dimensions of a piece of K; rows of K of a tile that a lane loads.
+constexpr int PIECE = 8 * PARTS, K_ROWS = TILE_KEYS / BLOCK_HEADS;
 
 __device__ __forceinline__ int lane_of_wave() { return threadIdx.x % WAVE; }
 
+// The wave's number. It is the same for all lanes, which a compiler for AMD does not see by itself: it
+// then keeps addresses and loops of a wave in vector registers and masks.
+__device__ __forceinline__ int wave_of_block() {
+#if defined(MATRIX_WMMA)
+    return __builtin_amdgcn_readfirstlane(threadIdx.x / WAVE);
+#else
+    return threadIdx.x / WAVE;
+#endif
+}
+
 // The head of a lane within a block of heads.
-__device__ __forceinline__ int lane_head(int lane) { return WAVE == 32 ? lane / 4 : lane % 16; }
-// Its place among the lanes with the same head, 0 to 3.
-__device__ __forceinline__ int lane_part(int lane) { return WAVE == 32 ? lane % 4 : lane / 16; }
-// The key of a tile that its score `i`, 0 to 3, belongs to.
+__device__ __forceinline__ int lane_head(int lane) { return IS_MMA ? lane / 4 : lane % 16; }
+// Its place among the lanes with the same head, below PARTS.
+__device__ __forceinline__ int lane_part(int lane) { return IS_MMA ? lane % 4 : lane / 16; }
+// On AMD: the row of element `i` of a result, below LANE_KEYS.
+__device__ __forceinline__ int lane_result(int lane, int i) {
+    const int t = lane_part(lane);
+    return WMMA == 11 ? t + 2 * i : LANE_KEYS * t + i;
+}
+// The key of a tile that its score `i`, below LANE_KEYS, belongs to.
 __device__ __forceinline__ int lane_key(int lane, int i) {
     const int t = lane_part(lane);
-    return WAVE == 32 ? 2 * t + (i & 1) + 8 * (i >> 1) : 4 * t + i;
+    return IS_MMA ? 2 * t + (i & 1) + 8 * (i >> 1) : lane_result(lane, i);
 }
 // The row of K of a tile that it loads, `r` below K_ROWS; and its first dimension of a piece.
 __device__ __forceinline__ int lane_row(int lane, int r) { return lane_head(lane) + 8 * r; }
@@ -66,14 +112,14 @@ __device__ __forceinline__ int lane_dim(int lane) { return 8 * lane_part(lane); 
 
 // Over the lanes with the same head: the maximum, and the sum.
 __device__ __forceinline__ float head_max(float x) {
-    constexpr int step = WAVE == 32 ? 1 : 16;
+    constexpr int step = IS_MMA ? 1 : 16;
     x = fmaxf(x, lane_xor(x, step));
-    return fmaxf(x, lane_xor(x, 2 * step));
+    return PARTS == 2 ? x : fmaxf(x, lane_xor(x, 2 * step));
 }
 __device__ __forceinline__ float head_sum(float x) {
-    constexpr int step = WAVE == 32 ? 1 : 16;
+    constexpr int step = IS_MMA ? 1 : 16;
     x += lane_xor(x, step);
-    return x + lane_xor(x, 2 * step);
+    return PARTS == 2 ? x : x + lane_xor(x, 2 * step);
 }
 
 // What orders the lanes of a wave where they pass something through shared memory.
@@ -84,6 +130,19 @@ __device__ __forceinline__ void wave_sync() {
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
 #else
     __syncwarp();
+#endif
+}
+
+// 2^x by the instruction for it: within 2 ulp, and 0 may stand for what is below 2^-126.
+__device__ __forceinline__ float power_of_2(float x) {
+#if defined(MATRIX_MMA)
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#elif defined(__AMDGCN__)
+    return __builtin_amdgcn_exp2f(x);
+#else
+    return exp2f(x);
 #endif
 }
 
@@ -110,37 +169,91 @@ template <> struct half_words<__hip_bfloat16> {
 };
 
 // The low, and the high, elements of two words in one.
-__device__ __forceinline__ word_t lows(word_t a, word_t b) { return (a & 0xffffu) | b << 16; }
-__device__ __forceinline__ word_t highs(word_t a, word_t b) { return a >> 16 | (b & 0xffff0000u); }
+__device__ __forceinline__ word_t lows(word_t a, word_t b) {
+#if defined(MATRIX_MMA)
+    return __byte_perm(a, b, 0x5410);
+#elif defined(MATRIX_WMMA)
+    return __builtin_amdgcn_perm(b, a, 0x05040100);
+#else
+    return (a & 0xffffu) | b << 16;
+#endif
+}
+__device__ __forceinline__ word_t highs(word_t a, word_t b) {
+#if defined(MATRIX_MMA)
+    return __byte_perm(a, b, 0x7632);
+#elif defined(MATRIX_WMMA)
+    return __builtin_amdgcn_perm(b, a, 0x07060302);
+#else
+    return a >> 16 | (b & 0xffff0000u);
+#endif
+}
+
+// Has the compiler for WMMA know a value here, neither earlier (out of a loop) nor later (past loads): what
+// it moves costs registers that are not there.
+template <typename T> __device__ __forceinline__ void settle(T &x) {
+#if defined(MATRIX_MMA)
+    if constexpr (sizeof(T) == 8) asm volatile("" : "+l"(x));
+#elif defined(MATRIX_WMMA)
+    asm volatile("" : "+v"(x));
+#else
+    (void)x;
+#endif
+}
 
 // 16 bytes of memory that is used once.
 __device__ __forceinline__ uint4 load16(const void *from) {
 #if defined(MATRIX_MMA)
-    return __ldcs((const uint4 *)from);
+    uint4 x;
+    asm volatile("ld.global.nc.L1::evict_first.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "l"(from));
+    return x;
 #else
     return *(const uint4 *)from;
 #endif
 }
 __device__ __forceinline__ uint2 load8(const void *from) { return *(const uint2 *)from; }
 
-#if !defined(MATRIX_MMA) && !defined(MATRIX_MFMA)
+#if defined(MATRIX_BY_HAND)
 // What the lanes of a wave hand each other, b by columns: twice, so that nobody writes what is still read.
 struct handed_operands { float a[16][16], b[16][16]; };
 __device__ __forceinline__ handed_operands *handed() {
-    __shared__ handed_operands of_waves[8][2];
+    __shared__ handed_operands of_waves[MOST_WAVES][2];
     return of_waves[threadIdx.x / WAVE];
 }
 #endif
 
-// One instruction: d[16 x N] += a[16 x 16] b[16 x N], N = 8 at waves of 32 and 16 at waves of 64.
-// a: waves of 32: words 0, 2 are row lane / 4, words 1, 3 row lane / 4 + 8; words 0, 1 columns 2 t, 2 t + 1,
-//    words 2, 3 columns 2 t + 8, 2 t + 9. Waves of 64: row lane % 16, columns 4 t + (0..3).
-// b: the same columns as rows, of column lane / 4 (waves of 32: words 0, 1 only) or lane % 16.
-// d: waves of 32: rows lane / 4 and + 8 (d[2], d[3]), columns 2 t, 2 t + 1. Waves of 64: rows 4 t + (0..3),
+#if defined(MATRIX_WMMA)
+// An operand of WMMA in vectors of its words. gfx12: what the lane has. gfx11: what both halves of the wave
+// have, in the same order in both.
+typedef word_t operand_t __attribute__((ext_vector_type(WMMA == 11 ? 8 : 4)));
+__device__ __forceinline__ operand_t whole_operand(const word_t *own) {
+    operand_t whole;
+    for (int w = 0; w < LANE_WORDS; ++w) {
+        word_t mine = own[w];
+#if MATRIX_WMMA == 11
+        settle(mine);  // or Q would be kept whole over the loop
+        const bool first = lane_of_wave() < 16;
+        const word_t others = __builtin_amdgcn_permlanex16(
+            mine, mine, 0x76543210, 0xfedcba98, true, false);  // of lane ^ 16
+        whole[w] = first ? mine : others;
+        whole[w + 4] = first ? others : mine;
+#else
+        whole[w] = mine;
+#endif
+    }
+    return whole;
+}
+#endif
+
+// One instruction: d[16 x N] += a[16 x 16] b[16 x N], N = 8 on NVIDIA and 16 on AMD.
+// a: NVIDIA: words 0, 2 are row lane / 4, words 1, 3 row lane / 4 + 8; words 0, 1 columns 2 t, 2 t + 1,
+//    words 2, 3 columns 2 t + 8, 2 t + 9. AMD: row lane % 16, the LANE_KEYS columns of the lane's part.
+// b: the same columns as rows, of column lane / 4 (NVIDIA: words 0, 1 only) or lane % 16.
+// d: NVIDIA: rows lane / 4 and + 8 (d[2], d[3]), columns 2 t, 2 t + 1. AMD: rows lane_result(lane, 0..),
 //    column lane % 16.
 template <typename T>
 __device__ __forceinline__ void multiply_add(
-    float (&d)[4], const word_t *a, const word_t *b, int &turn) {
+    float (&d)[LANE_KEYS], const word_t *a, const word_t *b, int &turn) {
 #if defined(MATRIX_MMA)
     (void)turn;
     if constexpr (half_words<T>::is_f16) {
@@ -170,28 +283,45 @@ __device__ __forceinline__ void multiply_add(
             __builtin_bit_cast(v4s, left), __builtin_bit_cast(v4s, right), sum, 0, 0, 0);
     }
     for (int i = 0; i < 4; ++i) d[i] = sum[i];
+#elif defined(MATRIX_WMMA)
+    (void)turn;
+    typedef float v8f __attribute__((ext_vector_type(8)));
+    v8f sum;
+    for (int i = 0; i < 8; ++i) sum[i] = d[i];
+    const operand_t left = whole_operand(a), right = whole_operand(b);
+    if constexpr (half_words<T>::is_f16) {
+        typedef _Float16 halves __attribute__((ext_vector_type(sizeof(operand_t) / 2)));
+        sum = MATRIX_WMMA_OF(f16)(
+            __builtin_bit_cast(halves, left), __builtin_bit_cast(halves, right), sum);
+    } else {
+        typedef short halves __attribute__((ext_vector_type(sizeof(operand_t) / 2)));
+        sum = MATRIX_WMMA_OF(bf16)(
+            __builtin_bit_cast(halves, left), __builtin_bit_cast(halves, right), sum);
+    }
+    for (int i = 0; i < 8; ++i) d[i] = sum[i];
 #else
     const int lane = lane_of_wave(), own = lane_head(lane), t = lane_part(lane);
     handed_operands *all = &handed()[turn & 1];
     ++turn;
-    for (int w = 0; w < 2; ++w) {
-        const int k = lane_key(lane, 2 * w);  // the columns of a lane are numbered as its keys
-        if (WAVE == 32) {
+    for (int w = 0; w < LANE_WORDS; ++w) {
+        // The columns of a lane are numbered as its keys.
+        const int k = lane_key(lane, 2 * w), next = lane_key(lane, 2 * w + 1);
+        if (IS_MMA) {
             for (int half = 0; half < 2; ++half) {
                 all->a[own + 8 * half][k] = half_words<T>::low(a[2 * w + half]);
-                all->a[own + 8 * half][k + 1] = half_words<T>::low(a[2 * w + half] >> 16);
+                all->a[own + 8 * half][next] = half_words<T>::low(a[2 * w + half] >> 16);
             }
         } else {
             all->a[own][k] = half_words<T>::low(a[w]);
-            all->a[own][k + 1] = half_words<T>::low(a[w] >> 16);
+            all->a[own][next] = half_words<T>::low(a[w] >> 16);
         }
         all->b[own][k] = half_words<T>::low(b[w]);
-        all->b[own][k + 1] = half_words<T>::low(b[w] >> 16);
+        all->b[own][next] = half_words<T>::low(b[w] >> 16);
     }
     wave_sync();
-    for (int i = 0; i < 4; ++i) {
-        const float *row = all->a[WAVE == 32 ? own + 8 * (i >> 1) : 4 * t + i];
-        const float *column = all->b[WAVE == 32 ? 2 * t + (i & 1) : own];
+    for (int i = 0; i < LANE_KEYS; ++i) {
+        const float *row = all->a[IS_MMA ? own + 8 * (i >> 1) : WMMA == 11 ? 2 * i + t : LANE_KEYS * t + i];
+        const float *column = all->b[IS_MMA ? 2 * t + (i & 1) : own];
         for (int k = 0; k < 16; ++k) d[i] += row[k] * column[k];
     }
 #endif

@@ -41,6 +41,18 @@ __device__ __forceinline__ bool any_lane(bool says) {
 #endif
 }
 
+// Takes a number from a counter in the device's memory, and with it all that was written before others
+// took theirs: by this thread, and by those that met it at a barrier.
+__device__ __forceinline__ unsigned ticket(unsigned *counter) {
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+    unsigned taken;
+    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(taken) : "l"(counter) : "memory");
+    return taken;
+#else
+    return __hip_atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
+#endif
+}
+
 // Element types in and out of f32, one rounding each.
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }

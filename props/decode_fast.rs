@@ -1,5 +1,4 @@
-//! `kernels/decode_fast.toml`, which is named by its path as long as it is not built in: AMD's RDNA has the
-//! fragments by hand only, with spills.
+//! `kernels/decode_fast.toml`, which is named by its path as long as it is not built in.
 
 use super::bench::{Bench, mutated};
 
@@ -23,6 +22,25 @@ fn it_is_right_at_both_waves() {
     }
 }
 
+/// The fragments of WMMA, by hand too: those of gfx11 and of gfx12, and one with a wrong row of K.
+#[test]
+fn it_is_right_with_the_fragments_of_wmma() {
+    let row =
+        ("matrix.h", "return lane_head(lane) + 8 * r;", "return (lane_head(lane) ^ 1) + 8 * r;");
+    for (generation, fault) in [("11", false), ("12", false), ("11", true), ("12", true)] {
+        let stage = "stage = \"decode\"\n";
+        let with = format!("{stage}defines = {{ MATRIX_BY_HAND_WMMA = {generation} }}\n");
+        let mut edits = vec![("decode_fast.toml", stage, &with[..])];
+        edits.extend(fault.then_some(row));
+        let folder = mutated(&format!("fast_wmma_{generation}_{fault}"), &edits);
+        let manifest = folder.join("decode_fast.toml");
+        let manifest = manifest.to_str().expect("a plain path");
+        let document = sweep(manifest, &["--cases", "100", "--wave", "32", "--fail-fast"]);
+        let failed = document["kernels"][0]["failed"].as_u64().expect("a count");
+        assert_eq!(failed > 0, fault, "{generation}: {document:#}");
+    }
+}
+
 #[test]
 fn the_checker_finds_nothing() {
     let document = sweep(&own(), &["--cases", "8", "--sanitize", "--time-limit", "60s"]);
@@ -37,8 +55,8 @@ fn faults_in_fragments_and_merges_are_caught() {
         (
             "fast_keys_of_a_lane_swapped",
             "matrix.h",
-            "2 * t + (i & 1) + 8 * (i >> 1) : 4 * t + i;",
-            "2 * t + (i >> 1) + 8 * (i & 1) : 4 * t + (i ^ 1);",
+            "2 * t + (i & 1) + 8 * (i >> 1) : lane_result(lane, i);",
+            "2 * t + (i >> 1) + 8 * (i & 1) : lane_result(lane, i ^ 1);",
         ),
         (
             "fast_values_not_rescaled",

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`report`] | tables and JSON of results |
 //! | [`inspect`] | kernels built for GPUs that are not there: registers, spills, occupancy |
+//! | [`bench`] | time kernels on shapes, beside reading alone, beside others and earlier runs |
 //! | [`judge`] | draw cases, run them, compare, shrink, save, replay; judge traces |
 //! | [`kernel`] | manifests, built-in kernels, launches |
 //! | [`device`] | compile and run kernels; the only floor with `unsafe` |
@@ -14,6 +15,7 @@
 //! | [`problem`] | number formats, layouts, cases and their ids: pure data |
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+pub mod bench;
 pub mod data;
 #[allow(unsafe_code)]
 pub mod device;

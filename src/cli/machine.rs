@@ -1,6 +1,7 @@
 //! The device that `--device` names.
 
 use anyhow::{Result, bail};
+use attnbench::bench::document;
 use attnbench::device::Device;
 use attnbench::device::cpu::{CpuConfig, CpuDevice, Variant};
 use attnbench::device::gpu::{Api, GpuConfig, GpuDevice};
@@ -112,6 +113,32 @@ impl Machine {
         match &self.passed_over[..] {
             [] => name,
             passed => format!("{name} (auto; {})", passed.join("; ")),
+        }
+    }
+
+    /// What a result says of it.
+    pub fn facts(&self) -> document::Device {
+        match &*self.first() {
+            First::Cpu(cpu) => document::Device {
+                name: cpu.describe(),
+                api: "cpu".to_owned(),
+                arch: std::env::consts::ARCH.to_owned(),
+                multiprocessors: cpu.units(),
+                ..document::Device::default()
+            },
+            First::Gpu(gpu) => {
+                let info = gpu.info();
+                document::Device {
+                    name: info.name.clone(),
+                    api: info.api.to_string(),
+                    arch: info.arch.clone(),
+                    driver: info.driver.clone(),
+                    compiler: gpu.compiler().unwrap_or("none").to_owned(),
+                    multiprocessors: info.multiprocessors,
+                    l2_bytes: info.l2_bytes,
+                    memory: info.memory,
+                }
+            }
         }
     }
 

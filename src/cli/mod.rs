@@ -3,6 +3,7 @@
 //! Exit status: 0 all is well, 1 a fault was found, 2 the request or the machine was at fault.
 
 mod attend;
+mod bench;
 mod common;
 mod diagnose;
 mod inspect;
@@ -37,6 +38,8 @@ enum Command {
     Trace(trace::Args),
     /// Build kernels for AMD targets, with no GPU: registers, spills, LDS, occupancy, load widths
     Inspect(inspect::Args),
+    /// Time kernels on shapes: microseconds, GB/s, share of what reading alone reaches
+    Bench(Box<bench::Args>),
     /// The built-in kernels
     Kernels,
     /// The devices that kernels can run on
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Attend(args) => attend::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Kernels => list::kernels(),
         Command::Devices => list::devices(),
     };

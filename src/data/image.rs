@@ -132,6 +132,8 @@ pub enum Role {
     Output,
     /// Anything.
     Scratch,
+    /// Anything, but it is zeros before the run, and must be so after it: a counter.
+    Zeroed,
 }
 
 /// One buffer of the image.
@@ -282,8 +284,18 @@ pub struct Image {
     writable: Vec<Range<usize>>,
 }
 
-/// A scratch buffer that a kernel asks for: name, element type, elements.
-pub type Scratch = (String, DType, usize);
+/// A scratch buffer that a kernel asks for.
+#[derive(Debug, Clone)]
+pub struct Scratch {
+    /// Its name.
+    pub name: String,
+    /// The type in which it is poisoned.
+    pub dtype: DType,
+    /// Elements.
+    pub elements: usize,
+    /// Whether it is zeros before a run, and must be so after it.
+    pub zeroed: bool,
+}
 
 impl Image {
     /// Lays the buffers of a case out. `None` where the image would not fit in memory addresses.
@@ -295,8 +307,9 @@ impl Image {
             let name = tensor.pointer.name().to_owned();
             wanted.push((name, role, tensor.dtype, tensor.place.span(), Some(tensor)));
         }
-        for (name, dtype, elements) in scratch {
-            wanted.push((name.clone(), Role::Scratch, *dtype, *elements, None));
+        for Scratch { name, dtype, elements, zeroed } in scratch {
+            let role = if *zeroed { Role::Zeroed } else { Role::Scratch };
+            wanted.push((name.clone(), role, *dtype, *elements, None));
         }
         let mut buffers = Vec::with_capacity(wanted.len());
         let mut at = GUARD;
@@ -363,6 +376,9 @@ impl Image {
     pub fn write(&self, case: &Case, inputs: &Inputs, poisons: Poisons, memory: &mut [u8]) {
         for (buffer, area) in self.areas() {
             poisons.of(&buffer.name).fill(&mut memory[area], buffer.dtype);
+            if buffer.role == Role::Zeroed {
+                memory[buffer.range.clone()].fill(0);
+            }
         }
         self.write_inputs(case, inputs, poisons, memory);
         self.poison_empty_parts(inputs, poisons, memory);
@@ -409,6 +425,21 @@ impl Image {
         }
     }
 
+    /// The bytes of one input's buffer; `None` where there is no such buffer.
+    pub fn input(
+        &self,
+        name: &str,
+        case: &Case,
+        inputs: &Inputs,
+        poisons: Poisons,
+    ) -> Option<Vec<u8>> {
+        let buffer = self.buffer(name)?;
+        let alone = Buffer { range: 0..buffer.range.len(), ..buffer.clone() };
+        let mut bytes = vec![0; alone.range.len()];
+        self.write_input(&alone, case, inputs, poisons, &mut bytes);
+        Some(bytes)
+    }
+
     fn write_input(
         &self,
         buffer: &Buffer,
@@ -452,7 +483,8 @@ impl Image {
         let batch = case.batch();
         for buffer in &self.buffers {
             let Some(tensor) = &buffer.tensor else {
-                map[buffer.range.clone()].fill(access::READ | access::WRITE);
+                let held = if buffer.role == Role::Zeroed { access::INIT } else { 0 };
+                map[buffer.range.clone()].fill(access::READ | access::WRITE | held);
                 continue;
             };
             let is_int = matches!(tensor.pointer, Pointer::SeqLens | Pointer::Pos);
@@ -640,7 +672,11 @@ impl Image {
         }
         let element = (byte - b.range.start) / b.dtype.size();
         let Some(tensor) = &b.tensor else {
-            return format!("{} at element {element} (scratch)", b.name);
+            let kind = match b.role {
+                Role::Zeroed => "scratch that is zeros before a run, and must be after it",
+                _ => "scratch",
+            };
+            return format!("{} at element {element} ({kind})", b.name);
         };
         let kind = match b.role {
             Role::Output => "not among the elements that the stage writes",
@@ -750,7 +786,7 @@ mod tests {
         let case: Case = id.parse().unwrap();
         let places = case.placements().unwrap();
         let inputs = generate(&case, &[]).unwrap();
-        let image = Image::new(&case, &places, &[("part".into(), DType::F32, 7)]).unwrap();
+        let image = Image::new(&case, &places, &[Scratch { name: "part".into(), dtype: DType::F32, elements: 7, zeroed: false }]).unwrap();
         let mut memory = vec![0u8; image.size()];
         image.write(&case, &inputs, poisons, &mut memory);
         (case, places, inputs, image, memory)

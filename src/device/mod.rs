@@ -18,9 +18,11 @@ pub(crate) mod headers;
 pub(crate) mod includes;
 mod memory;
 mod params;
+mod timing;
 mod wire;
 
 pub use memory::{available_memory, keep_freed_memory};
+pub use timing::{Subject, Telemetry, Timed, Timing};
 
 use finding::Finding;
 use std::fmt;
@@ -394,16 +396,25 @@ pub trait Device: Send {
         None
     }
 
-    /// Runs launches on the arena and then `runs` times more on what they left, each timed by the
-    /// device's own clock. `None` of a device that has none.
-    fn time(
-        &mut self,
-        launches: &[Launch],
-        runs: u32,
-        time_limit: Duration,
-    ) -> Option<Result<Vec<Duration>, RunError>> {
-        let _ = (launches, runs, time_limit);
-        None
+    /// Times launches. By the host's clock, with what a run costs besides, unless the device has one.
+    ///
+    /// # Errors
+    /// As [`Device::run`].
+    fn time(&mut self, timing: &Timing, time_limit: Duration) -> Result<Vec<Timed>, RunError> {
+        timing::by_host(self, timing, time_limit)
+    }
+
+    /// Multiprocessors, or compute units: how many blocks are under way at once, at least.
+    fn units(&self) -> u32;
+
+    /// The most shared memory of a block, bytes.
+    fn shared_bytes(&self) -> u32 {
+        MAX_SHARED_BYTES
+    }
+
+    /// The last-level cache, bytes; 0 where it is not known, or is none of the kernels'.
+    fn cache_bytes(&self) -> u64 {
+        0
     }
 
     /// Requests that were not done in time beside others, and were when they were made again alone.

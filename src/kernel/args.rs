@@ -74,19 +74,26 @@ pub struct Scratch {
     pub dtype: ScratchType,
     /// How many elements.
     pub elements: Expr,
+    /// Whether the kernel finds zeros there, and leaves zeros.
+    pub zeroed: bool,
 }
 
 impl Scratch {
-    /// Reads `"dtype: element count"`.
+    /// Reads `"dtype: element count"`, or `"zeroed dtype: element count"`.
     pub(super) fn read(name: &str, item: &Item) -> Result<Scratch, ManifestError> {
         let want = "\"dtype: element count\", such as \"f32: batch * num_heads\"";
         let text = item.string(want)?;
         let (dtype, elements) = text.split_once(':').ok_or_else(|| {
             item.bad(format_args!("\"{text}\""), format_args!("there is no `:`; write {want}"))
         })?;
-        let dtype = dtype.trim().parse().map_err(|e| item.bad(format_args!("\"{text}\""), e))?;
+        let dtype = dtype.trim();
+        let (zeroed, dtype) = match dtype.strip_prefix("zeroed ") {
+            Some(dtype) => (true, dtype.trim()),
+            None => (false, dtype),
+        };
+        let dtype = dtype.parse().map_err(|e| item.bad(format_args!("\"{text}\""), e))?;
         let elements = Expr::parse(elements.trim()).map_err(|e| item.bad_text(e))?;
-        Ok(Scratch { name: name.to_owned(), dtype, elements })
+        Ok(Scratch { name: name.to_owned(), dtype, elements, zeroed })
     }
 }
 

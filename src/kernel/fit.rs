@@ -1,6 +1,7 @@
 //! Whether a case lies inside a kernel's `[supports]` and `[layout]`.
 
 use super::manifest::Manifest;
+use super::plan::RULED;
 use crate::problem::{
     Axis, Case, DType, Layout, Placement, Pointer, Stage, Storage, clip, one_line,
 };
@@ -94,11 +95,17 @@ impl Manifest {
         from_pos || self.takes(Pointer::SeqLens)
     }
 
+    fn is_ruled(&self, param: &str) -> bool {
+        self.rule.iter().any(|(name, _)| name == param)
+    }
+
     fn supports_params(&self, case: &Case) -> Result<(), Unsupported> {
         for param in &self.params {
             let what = format!("parameter {}", clip(&param.name));
             match case.params.get(&param.name) {
                 Some(value) if param.values.contains(value) => {}
+                // A rule may say more values than a sweep draws.
+                Some(value) if self.is_ruled(&param.name) && RULED.contains(value) => {}
                 Some(value) => return Err(self.refuse(&what, value, join(&param.values))),
                 None => return Err(self.refuse(&what, "nothing", join(&param.values))),
             }

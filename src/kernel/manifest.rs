@@ -17,6 +17,10 @@ use toml::de::DeTable;
 /// The format that this program reads.
 pub const FORMAT: &str = "kernel/1";
 
+/// Variables of rules alone: the device's multiprocessors (compute units), and the shared memory that a
+/// block may have, KiB.
+pub const DEVICE_VARIABLES: [&str; 2] = ["units", "shared_kib"];
+
 /// A manifest takes a few kilobytes; what is larger is another file, or no file at all
 /// (`/dev/zero`). Names are looked up one by one, which is fast for as many as fit in here.
 const MAX_BYTES: usize = 256 << 10;
@@ -97,6 +101,10 @@ pub struct Manifest {
     pub defines: Vec<Define>,
     /// Tunables, in the file's order.
     pub params: Vec<Param>,
+    /// What the tunables best are for a case on a device, in the file's order: what `bench` uses. Each
+    /// sees the case's variables, [`DEVICE_VARIABLES`], and the rules before it; one that has no tunable's name is a
+    /// step to a later one.
+    pub rule: Vec<(String, Expr)>,
     /// Scratch buffers, in the file's order.
     pub scratch: Vec<Scratch>,
     /// Launches in order, at least one.
@@ -255,6 +263,7 @@ fn read(root: &Section, file: &Path) -> Result<Manifest> {
         "include_dirs",
         "defines",
         "params",
+        "rule",
         "scratch",
         "launch",
         "layout",
@@ -303,6 +312,7 @@ fn read(root: &Section, file: &Path) -> Result<Manifest> {
             Some(item) => Numerics::read(&item.table("a table [numerics]")?)?,
             None => Numerics::default(),
         },
+        rule: read_rule(root, stage, &params)?,
         params,
         scratch,
     })
@@ -378,11 +388,7 @@ fn read_params(root: &Section, stage: Stage) -> Result<Vec<Param>> {
     let section = root.get("params").map(|i| i.table("a table [params]")).transpose()?;
     for (name, item) in section.iter().flat_map(Section::entries) {
         check_identifier(item, name)?;
-        let taken = VARIABLES.contains(&name)
-            || stage.variables().contains(&name)
-            || FUNCTIONS.contains(&name)
-            || TYPE_NAMES.contains(&name);
-        if taken {
+        if is_taken(name, stage) {
             let why = "expressions have this name already; call the tunable otherwise";
             return Err(item.bad(format_args!("`{name}`"), why));
         }
@@ -409,6 +415,43 @@ fn read_params(root: &Section, stage: Stage) -> Result<Vec<Param>> {
         return Err(root.missing("params.splits", mend));
     }
     Ok(params)
+}
+
+fn read_rule(root: &Section, stage: Stage, params: &[Param]) -> Result<Vec<(String, Expr)>> {
+    let mut rules: Vec<(String, Expr)> = Vec::new();
+    let section = root.get("rule").map(|i| i.table("a table [rule]")).transpose()?;
+    let is_param = |name: &str| params.iter().any(|p| p.name == name);
+    for (name, item) in section.iter().flat_map(Section::entries) {
+        check_identifier(item, name)?;
+        if !is_param(name) && is_taken(name, stage) {
+            let why = "expressions have this name already; call the value otherwise";
+            return Err(item.bad(format_args!("`{}`", clip(name)), why));
+        }
+        let expr = item.expression()?;
+        let before = rules.iter().map(|(name, _)| name.as_str());
+        let known: Vec<&str> =
+            VARIABLES.iter().chain(stage.variables()).copied().chain(DEVICE_VARIABLES).chain(before).collect();
+        check_expr(item, &expr, &known)?;
+        rules.push((name.to_owned(), expr));
+    }
+    // What is no tunable is a step to one: else it is a tunable's name with a mistake in it.
+    for (name, item) in section.iter().flat_map(Section::entries) {
+        let is_read = rules.iter().any(|(_, expr)| expr.names().iter().any(|read| read == name));
+        if !is_param(name) && !is_read {
+            let why = "there is no such tunable in [params], and no later rule reads it; mend the name";
+            return Err(item.bad(format_args!("`{}`", clip(name)), why));
+        }
+    }
+    Ok(rules)
+}
+
+/// Whether expressions have a name already.
+fn is_taken(name: &str, stage: Stage) -> bool {
+    VARIABLES.contains(&name)
+        || DEVICE_VARIABLES.contains(&name)
+        || stage.variables().contains(&name)
+        || FUNCTIONS.contains(&name)
+        || TYPE_NAMES.contains(&name)
 }
 
 fn read_scratch(root: &Section, known: &[&str]) -> Result<Vec<Scratch>> {

@@ -4,9 +4,10 @@
 use super::args::{ArgSpec, ScalarType, ScratchType};
 use super::env::Env;
 use super::expr::{Expr, ExprError, SHOWN_TEXT, Value};
-use super::manifest::Manifest;
+use super::manifest::{DEVICE_VARIABLES, Manifest};
 use crate::device::{Arg, Launch, Module, Source};
-use crate::problem::{clip, one_line};
+use crate::problem::{Case, Placements, clip, one_line};
+use std::ops::RangeInclusive;
 
 /// Why a case cannot be planned. The manifest is at fault, or what it is used with.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -65,6 +66,8 @@ pub struct ScratchSize {
     pub dtype: ScratchType,
     /// Elements.
     pub elements: usize,
+    /// Whether the kernel finds zeros there, and leaves zeros.
+    pub zeroed: bool,
 }
 
 impl ScratchSize {
@@ -73,6 +76,9 @@ impl ScratchSize {
         self.elements * self.dtype.size()
     }
 }
+
+/// What a rule may make of a tunable.
+pub(super) const RULED: RangeInclusive<i64> = 1..=65_535;
 
 type Result<T, E = PlanError> = std::result::Result<T, E>;
 
@@ -155,6 +161,43 @@ impl Manifest {
         Ok(launches)
     }
 
+    /// Gives a case the tunables that it does not set, for a device with so many multiprocessors (compute
+    /// units) and bytes of shared memory a block: by the manifest's rule where it has one, else the first
+    /// value.
+    ///
+    /// # Errors
+    /// [`PlanError`]: a rule without a value, or one that no tunable can have.
+    pub fn tune(
+        &self,
+        case: &mut Case,
+        placements: &Placements,
+        units: u32,
+        shared_bytes: u32,
+    ) -> Result<()> {
+        let mut env = Env::new(case, placements);
+        for (name, value) in DEVICE_VARIABLES.into_iter().zip([units, shared_bytes / 1024]) {
+            env.set(name, Value::Int(value.into()));
+        }
+        for (name, expr) in &self.rule {
+            let place = format!("rule.{}", clip(name));
+            let is_param = self.params.iter().any(|param| param.name == *name);
+            let value = match case.params.get(name) {
+                Some(value) => *value,
+                None => self.integer(&place, expr, &env)?,
+            };
+            env.set(name, Value::Int(value));
+            if is_param && !case.params.contains_key(name) {
+                if !RULED.contains(&value) {
+                    let limit = "between 1 and 65535";
+                    return Err(self.range_error(place, expr, value, limit, &env));
+                }
+                case.params.insert(name.clone(), value);
+            }
+        }
+        self.complete(case);
+        Ok(())
+    }
+
     /// The most dynamic shared memory that a launch of a case asks for, bytes.
     ///
     /// # Errors
@@ -180,7 +223,7 @@ impl Manifest {
             let limit = "at least 0, and below 2^63 bytes";
             let elements =
                 elements.ok_or_else(|| self.range_error(place, &s.elements, value, limit, env))?;
-            Ok(ScratchSize { name: s.name.clone(), dtype: s.dtype, elements })
+            Ok(ScratchSize { name: s.name.clone(), dtype: s.dtype, elements, zeroed: s.zeroed })
         };
         self.scratch.iter().map(size).collect()
     }

@@ -52,6 +52,12 @@ pub const BUILTINS: &[Builtin] = &[
     kernel!("norm.toml": "norm.hip" "portable.h"),
 ];
 
+/// The kernels of `bench`. They have no manifest: their place is taken by the one header.
+const HELPERS: Builtin = Builtin {
+    manifest: file!("portable.h"),
+    files: &[file!("bench/fill.hip"), file!("bench/read.hip")],
+};
+
 /// Why a kernel was not found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -155,7 +161,20 @@ impl Registry {
         self.builtins.iter().map(|(_, builtin)| self.load(builtin)).collect()
     }
 
+    /// The folder with the kernels that `bench` makes data and its floor with.
+    ///
+    /// # Errors
+    /// [`RegistryError::Cache`].
+    pub fn helpers(&self) -> Result<PathBuf, RegistryError> {
+        self.write(&HELPERS)
+    }
+
     fn load(&self, builtin: &Builtin) -> Result<Manifest, RegistryError> {
+        Ok(Manifest::load(&self.write(builtin)?.join(builtin.manifest.0))?)
+    }
+
+    /// Writes a kernel's files; the folder with them.
+    fn write(&self, builtin: &Builtin) -> Result<PathBuf, RegistryError> {
         let folder = self.cache.join("kernels").join(content_hash(builtin));
         for (name, text) in builtin.files.iter().chain([&builtin.manifest]) {
             let path = folder.join(name);
@@ -164,7 +183,7 @@ impl Registry {
                 source,
             })?;
         }
-        Ok(Manifest::load(&folder.join(builtin.manifest.0))?)
+        Ok(folder)
     }
 }
 

@@ -333,6 +333,11 @@ impl Device for CpuDevice {
         &[32, 64]
     }
 
+    fn units(&self) -> u32 {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        u32::try_from(cores).unwrap_or(u32::MAX)
+    }
+
     fn compile(&self, source: &Source) -> Result<Module, CompileError> {
         if super::gpu::object::api_of(&source.file).is_some() {
             let why = "a compiled kernel runs on a GPU only; use --device hip or cuda".to_owned();

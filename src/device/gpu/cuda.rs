@@ -17,7 +17,9 @@ use sys::CUfunction_attribute as Of;
 use super::Api;
 use super::driver::{Block, Driver, Error, Function, Handle, Meaning, Result, Shape};
 use super::library::{self, Missing};
+use super::super::timing::Telemetry;
 use super::protocol::{Info, Limits};
+use super::telemetry;
 
 /// Addresses kept free on either side of an arena, bytes.
 const ROOM: usize = 64 << 30;
@@ -213,6 +215,11 @@ impl Cuda {
             multiprocessors: attribute(A::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             l2_bytes: attribute(A::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?.into(),
             memory: memory as u64,
+            pci: telemetry::bus_id(
+                attribute(A::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)?,
+                attribute(A::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)?,
+                attribute(A::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)?,
+            ),
         };
         Ok(Cuda { calls, context, device, granularity, info })
     }
@@ -367,6 +374,10 @@ impl Driver for Cuda {
             self.calls,
             cuLaunchKernel(function, gx, gy, gz, bx, by, bz, shared, stream, args, none)
         )
+    }
+
+    fn telemetry(&self) -> Option<Telemetry> {
+        telemetry::of_nvidia(&self.info.pci)
     }
 
     fn event(&self) -> Result<Handle> {

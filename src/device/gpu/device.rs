@@ -9,12 +9,13 @@ use std::time::Duration;
 use super::super::memory::{self, SharedFile};
 use super::super::{
     CompileError, Device, Exchange, Fault, Launch, MOST_EXCHANGES, MOST_SIDE_BY_SIDE, Module,
-    RunError, SideBySide, Source, Stretch, check,
+    RunError, SideBySide, Source, Stretch, Subject, Timed, Timing, check,
 };
 use super::family::Family;
 use super::lane::{Attempt, Lane, Link, READY, Shared, crash, fits, named, unexpected};
 use super::protocol::{
-    Back, BackOfRun, Binary, Info, Layout, Reply, Request, WireFault, WireLaunch,
+    Back, BackOfRun, Binary, Info, Layout, Reply, Request, WireFault, WireLaunch, WireSubject, WireTimed,
+    WireTiming,
 };
 use super::server::Outcome;
 use super::{Api, GpuConfig, lock, object};
@@ -154,11 +155,11 @@ impl GpuDevice {
         Ok(link)
     }
 
-    /// Launches as the worker is sent them.
-    fn wire(&self, launches: &[&Launch]) -> Result<Vec<WireLaunch>, RunError> {
+    /// Launches on so many bytes, as the worker is sent them.
+    fn wire(&self, launches: &[&Launch], bytes: usize) -> Result<Vec<WireLaunch>, RunError> {
         let limits = self.limits();
         let wire = launches.iter().map(|launch| {
-            let args = check::args(launch, &limits, self.arena_bytes)?;
+            let args = check::args(launch, &limits, bytes)?;
             let Launch { entry, grid, block, shared_bytes, .. } = **launch;
             let binary = launch.module.hash.to_string();
             Ok::<_, String>(WireLaunch { binary, entry, grid, block, shared_bytes, args })
@@ -173,8 +174,8 @@ impl GpuDevice {
         back: Option<&Back>,
         time_limit: Duration,
     ) -> Result<(), RunError> {
-        let wire = self.wire(launches)?;
         let bytes = self.arena_bytes;
+        let wire = self.wire(launches, bytes)?;
         let family = Arc::clone(&self.family);
         let (reply, late) = family.attempt(|step| {
             let (launches_of, back) = (wire.clone(), back.cloned());
@@ -188,30 +189,65 @@ impl GpuDevice {
         Ok(())
     }
 
-    /// Runs launches once on the arena, and then again and again on what they left.
-    fn timed(
-        &mut self,
-        launches: &[Launch],
-        runs: u32,
-        time_limit: Duration,
-    ) -> Result<Vec<Duration>, RunError> {
-        let launches: Vec<&Launch> = launches.iter().collect();
-        let wire = self.wire(&launches)?;
-        let family = Arc::clone(&self.family);
-        let bytes = self.arena_bytes;
-        let (reply, _) = family.attempt(|_| {
-            let (once, timed) = (wire.clone(), wire.clone());
-            let run = Request::Run { bytes, launches: once, back: None, step: false };
-            self.attempt(&launches, run, time_limit)?;
-            let time = Request::Time { bytes, launches: timed, warm: 1, runs };
-            self.attempt(&launches, time, time_limit.saturating_mul(runs + 1))
-        })?;
-        match reply {
-            Reply::Timed(micros) => {
-                Ok(micros.into_iter().map(|us| Duration::from_secs_f64(us / 1e6)).collect())
-            }
-            _ => Err(RunError::Device("timing: an answer that makes no sense".to_owned())),
+    /// What is timed, as the worker is sent it, and the bytes of the arena that it needs.
+    fn wire_timing(&self, timing: &Timing) -> Result<(WireTiming, usize), RunError> {
+        let launches = |launches: &[Launch]| {
+            let launches: Vec<&Launch> = launches.iter().collect();
+            self.wire(&launches, timing.bytes)
+        };
+        let mut at = 0;
+        let given = timing.given.iter().map(|(to, bytes)| {
+            let from = at;
+            at += bytes.len();
+            [*to, from, bytes.len()]
+        });
+        let given = given.collect();
+        let subjects = timing.subjects.iter().map(|subject| {
+            let Subject { calls, warm, replays, observed, .. } = *subject;
+            let launches = launches(&subject.launches)?;
+            Ok(WireSubject { launches, calls, warm, replays, observed })
+        });
+        let wire = WireTiming {
+            bytes: timing.bytes,
+            sets: timing.sets,
+            given,
+            fill: launches(&timing.fill)?,
+            subjects: subjects.collect::<Result<_, RunError>>()?,
+            outputs: timing.outputs.iter().map(|range| (range.start, range.end)).collect(),
+            back: at,
+        };
+        let outputs: usize = timing.outputs.iter().map(Range::len).sum();
+        Ok((wire, at + 2 * outputs * timing.subjects.len()))
+    }
+
+    fn timed(&mut self, timing: &Timing, time_limit: Duration) -> Result<Vec<Timed>, RunError> {
+        let (wire, bytes) = self.wire_timing(timing)?;
+        let arena = self.arena(bytes.max(1))?;
+        for ([_, at, n], (_, given)) in wire.given.iter().zip(&timing.given) {
+            arena[*at..at + n].copy_from_slice(given);
         }
+        let all = timing.subjects.iter().flat_map(|subject| &subject.launches);
+        let launches: Vec<&Launch> = timing.fill.iter().chain(all).collect();
+        let family = Arc::clone(&self.family);
+        // A first call may take all of the time limit; so may no other.
+        let limit = READY + time_limit.saturating_mul(timing.subjects.len() as u32 + 1);
+        let (reply, _) =
+            family.attempt(|_| self.attempt(&launches, Request::Time(wire.clone()), limit))?;
+        let Reply::Timed(timed) = reply else {
+            return Err(RunError::Device("timing: an answer that makes no sense".to_owned()));
+        };
+        let outputs: usize = timing.outputs.iter().map(Range::len).sum();
+        let back = wire.back;
+        let arena = self.arena(bytes.max(1))?;
+        let timed = timed.into_iter().enumerate().map(|(index, timed)| {
+            let left = [0, 1].map(|which| {
+                let start = back + (2 * index + which) * outputs;
+                arena[start..start + outputs].to_vec()
+            });
+            let WireTimed { micros, captured, observed } = timed;
+            Timed { micros, captured, left, observed }
+        });
+        Ok(timed.collect())
     }
 
     /// One attempt at a request.
@@ -326,13 +362,20 @@ impl Device for GpuDevice {
         self.late
     }
 
-    fn time(
-        &mut self,
-        launches: &[Launch],
-        runs: u32,
-        time_limit: Duration,
-    ) -> Option<Result<Vec<Duration>, RunError>> {
-        Some(self.timed(launches, runs, time_limit))
+    fn time(&mut self, timing: &Timing, time_limit: Duration) -> Result<Vec<Timed>, RunError> {
+        self.timed(timing, time_limit)
+    }
+
+    fn units(&self) -> u32 {
+        self.family.info.multiprocessors
+    }
+
+    fn shared_bytes(&self) -> u32 {
+        self.family.info.max_shared
+    }
+
+    fn cache_bytes(&self) -> u64 {
+        self.family.info.l2_bytes
     }
 
     fn run(

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_void};
 use std::fmt;
 
+use super::super::timing::Telemetry;
 use super::protocol::{Info, Limits};
 
 /// An address, or a driver's own handle: a plain number that any thread may hold.
@@ -112,6 +113,9 @@ pub(super) trait Driver: Send + Sync {
         stream: Handle,
         args: &mut [*mut c_void],
     ) -> Result<()>;
+
+    /// The device's clocks, power and the like, where its driver tells.
+    fn telemetry(&self) -> Option<Telemetry>;
 
     fn event(&self) -> Result<Handle>;
     fn record(&self, event: Handle, stream: Handle) -> Result<()>;

@@ -7,6 +7,7 @@
 //! On AMD a kernel's wild access ends the process, with the address on standard error.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::Path;
 use std::ptr;
 
 use hip_sys as sys;
@@ -14,7 +15,9 @@ use hip_sys as sys;
 use super::Api;
 use super::driver::{Block, Driver, Error, Function, Handle, Meaning, Result, Shape};
 use super::library::visible_devices;
+use super::super::timing::Telemetry;
 use super::protocol::{Info, Limits};
+use super::telemetry;
 
 /// Memory before and after an arena that no lane uses, bytes: what misses an arena by less touches
 /// nobody's data.
@@ -247,6 +250,15 @@ impl Hip {
             )?,
             l2_bytes: attribute(sys::hipDeviceAttribute_t_hipDeviceAttributeL2CacheSize)?.into(),
             memory: memory as u64,
+            pci: {
+                // A runtime that does not know where it is has no telemetry, and nothing else is amiss.
+                let place = |which| attribute(which).unwrap_or(0);
+                telemetry::bus_id(
+                    place(sys::hipDeviceAttribute_t_hipDeviceAttributePciDomainID),
+                    place(sys::hipDeviceAttribute_t_hipDeviceAttributePciBusId),
+                    place(sys::hipDeviceAttribute_t_hipDeviceAttributePciDeviceId),
+                )
+            },
         };
         Ok(Hip { device, info })
     }
@@ -359,6 +371,10 @@ impl Driver for Hip {
         let (function, stream) = (function.0 as sys::hipFunction_t, stream.0 as sys::hipStream_t);
         let (shared, args, none) = (shape.shared_bytes, args.as_mut_ptr(), ptr::null_mut());
         call!(hipModuleLaunchKernel(function, gx, gy, gz, bx, by, bz, shared, stream, args, none))
+    }
+
+    fn telemetry(&self) -> Option<Telemetry> {
+        telemetry::of_amd(Path::new("/sys/bus/pci/devices"), &self.info.pci)
     }
 
     fn event(&self) -> Result<Handle> {

@@ -27,7 +27,9 @@ mod lane;
 mod library;
 pub mod object;
 mod protocol;
+mod replay;
 mod server;
+mod telemetry;
 mod worker;
 
 use std::ffi::OsString;

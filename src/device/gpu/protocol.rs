@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::timing::Telemetry;
 use super::super::wire::Word;
 use super::Api;
 
@@ -44,6 +45,8 @@ pub struct Info {
     pub l2_bytes: u64,
     /// Memory, bytes.
     pub memory: u64,
+    /// Where it is on the bus: `0000:1b:00.0`.
+    pub pci: String,
 }
 
 /// The worker's first words: what it works on, or why it cannot.
@@ -82,16 +85,42 @@ pub(super) enum Request {
         /// Wait after each launch, so that the one at fault is known.
         step: bool,
     },
-    /// Run launches many times without moving the arena, and time each by the device's clock.
-    Time {
-        /// Of the arena, as it was run on before.
-        bytes: usize,
-        launches: Vec<WireLaunch>,
-        /// Runs before the timed ones.
-        warm: u32,
-        /// Timed runs.
-        runs: u32,
-    },
+    /// Time launches on sets of buffers.
+    Time(WireTiming),
+}
+
+/// A [`Timing`](super::super::Timing). What the host gives lies in its arena, and what comes back goes
+/// there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct WireTiming {
+    pub(super) bytes: usize,
+    pub(super) sets: usize,
+    /// Byte of a set, byte of the arena, number.
+    pub(super) given: Vec<[usize; 3]>,
+    pub(super) fill: Vec<WireLaunch>,
+    pub(super) subjects: Vec<WireSubject>,
+    /// Begin and end in a set.
+    pub(super) outputs: Vec<(usize, usize)>,
+    /// Byte of the arena from which on the outputs of each subject's first and last set go.
+    pub(super) back: usize,
+}
+
+/// A [`Subject`](super::super::Subject).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct WireSubject {
+    pub(super) launches: Vec<WireLaunch>,
+    pub(super) calls: u32,
+    pub(super) warm: u32,
+    pub(super) replays: u32,
+    pub(super) observed: bool,
+}
+
+/// A [`Timed`](super::super::Timed), but for the outputs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct WireTimed {
+    pub(super) micros: Vec<f64>,
+    pub(super) captured: bool,
+    pub(super) observed: Option<Telemetry>,
 }
 
 /// A loadable binary.
@@ -225,8 +254,8 @@ pub(super) enum Reply {
     /// The runs ended: microseconds between the begin and the end of launches, by the device's clock,
     /// added up. What else was changed comes back, too.
     Ran(f64),
-    /// Microseconds of each timed run.
-    Timed(Vec<f64>),
+    /// What was found of each subject.
+    Timed(Vec<WireTimed>),
     /// The kernel's fault; the worker is of no use any more.
     Fault(WireFault),
     /// The launch cannot be made.

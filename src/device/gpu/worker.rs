@@ -101,8 +101,8 @@ fn leave(status: i32) -> ! {
 }
 
 /// What the lanes share.
-struct Shared {
-    driver: Arc<dyn Driver>,
+pub(super) struct Shared {
+    pub(super) driver: Arc<dyn Driver>,
     replies: Mutex<File>,
     modules: Mutex<HashMap<String, Arc<Vec<Function>>>>,
 }
@@ -159,8 +159,8 @@ struct Host {
 
 /// The memory of a lane: of the host, of the device as it is given, and the arena as it is worked on.
 #[derive(Clone, Copy)]
-struct Memory {
-    layout: Layout,
+pub(super) struct Memory {
+    pub(super) layout: Layout,
     host: *mut u8,
     given: Handle,
     /// Where the device's arena ends.
@@ -177,7 +177,7 @@ impl Memory {
     }
 
     /// An address of the host's, by the bytes from the mapping's start.
-    fn host(&self, at: usize) -> *mut u8 {
+    pub(super) fn host(&self, at: usize) -> *mut u8 {
         // SAFETY: places are those of the layout, which the mapping has room for.
         unsafe { self.host.add(at) }
     }
@@ -188,9 +188,11 @@ impl Memory {
 }
 
 /// One lane.
-struct Lane<'a> {
-    shared: &'a Shared,
-    stream: Handle,
+pub(super) struct Lane<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) stream: Handle,
+    /// Of the ends of timed replays; as many as were needed so far.
+    pub(super) marks: Vec<Handle>,
     /// Of the begin and the end of launches.
     events: [Handle; 2],
     host: Option<Host>,
@@ -200,7 +202,7 @@ struct Lane<'a> {
 }
 
 /// Why a request was not done.
-enum Trouble {
+pub(super) enum Trouble {
     /// A call of the driver's failed.
     Call(Error),
     /// A call failed while a launch was made, of this kernel.
@@ -255,7 +257,8 @@ impl Lane<'_> {
             }
         };
         let (host, blocks, functions) = (None, Vec::new(), HashMap::new());
-        let mut lane = Lane { shared, stream, events, host, blocks, functions };
+        let marks = Vec::new();
+        let mut lane = Lane { shared, stream, marks, events, host, blocks, functions };
         for request in requests {
             let reply = lane.answer(request).unwrap_or_else(Trouble::reply);
             shared.answer(number, reply);
@@ -270,13 +273,7 @@ impl Lane<'_> {
             Request::Run { bytes, launches, back, step } => {
                 self.run(bytes, &launches, back.as_ref(), step)
             }
-            Request::Time { bytes, launches, warm, runs } => {
-                let work = self.memory()?.work(bytes);
-                let times = self.time(work, &launches, warm, runs);
-                // Whatever came of it, nothing may be under way when the memory is somebody else's again.
-                let waited = self.driver().wait(self.stream).map_err(Trouble::from);
-                times.and_then(|times| waited.map(|()| Reply::Timed(times)))
-            }
+            Request::Time(timing) => self.time(&timing).map(Reply::Timed),
         }
     }
 
@@ -427,7 +424,7 @@ impl Lane<'_> {
     }
 
     /// The lane's memory.
-    fn memory(&self) -> Result<Memory, Trouble> {
+    pub(super) fn memory(&self) -> Result<Memory, Trouble> {
         match (&self.host, &self.blocks[..]) {
             (Some(host), [work, given]) => Ok(Memory {
                 layout: host.layout,
@@ -440,7 +437,7 @@ impl Lane<'_> {
         }
     }
 
-    fn launch(&mut self, launch: &WireLaunch, arena: Handle) -> Result<(), Trouble> {
+    pub(super) fn launch(&mut self, launch: &WireLaunch, arena: Handle) -> Result<(), Trouble> {
         let functions = match self.functions.get(&launch.binary) {
             Some(functions) => Arc::clone(functions),
             None => {
@@ -475,53 +472,6 @@ impl Lane<'_> {
         Ok(())
     }
 
-    /// Times runs of launches on the arena as it is on the device, microseconds each. A graph of them is
-    /// replayed, where it can be captured: then no launch of the host's is in between.
-    fn time(
-        &mut self,
-        work: Handle,
-        launches: &[WireLaunch],
-        warm: u32,
-        runs: u32,
-    ) -> Result<Vec<f64>, Trouble> {
-        let graph = self.capture(launches, work);
-        let driver = Arc::clone(&self.shared.driver);
-        let (stream, [begin, end]) = (self.stream, self.events);
-        let mut times = Vec::new();
-        let mut timed = (0..warm + runs).try_for_each(|run| {
-            driver.record(begin, stream)?;
-            match graph {
-                Some(graph) => driver.launch_graph(graph, stream)?,
-                None => launches.iter().enumerate().try_for_each(|(index, launch)| {
-                    self.launch(launch, work).map_err(|e| e.at(index))
-                })?,
-            }
-            driver.record(end, stream)?;
-            // why: one pair of events, waited for each time: more would let runs follow each other
-            // closer than they do in an engine, and would have to be given back.
-            driver.wait(stream)?;
-            if run >= warm {
-                times.push(f64::from(driver.elapsed(begin, end)?) * 1e3);
-            }
-            Ok(())
-        });
-        if let Some(graph) = graph {
-            timed = timed.and_then(|()| Ok(driver.free_graph(graph)?));
-        }
-        timed.map(|()| times)
-    }
-
-    /// The launches as a graph; `None` where they cannot be captured.
-    fn capture(&mut self, launches: &[WireLaunch], arena: Handle) -> Option<Handle> {
-        self.driver().begin_capture(self.stream).ok()?;
-        let launched = launches.iter().all(|launch| self.launch(launch, arena).is_ok());
-        let graph = self.driver().end_capture(self.stream).ok()?;
-        if launched {
-            return Some(graph);
-        }
-        let _ = self.driver().free_graph(graph);
-        None
-    }
 }
 
 /// Writes the tables of runs side by side; the least place where something comes back.
@@ -568,7 +518,7 @@ fn tables(memory: Memory, back: &Back) -> Result<usize, Trouble> {
 
 impl Trouble {
     /// The same, told of a launch.
-    fn at(self, launch: usize) -> Trouble {
+    pub(super) fn at(self, launch: usize) -> Trouble {
         match self {
             Trouble::Call(error) => Trouble::Launch(error, launch),
             other => other,

@@ -390,8 +390,8 @@ impl Trial {
         }
     }
 
-    /// Runs the kernel `repeats` times on a case's own data: the shortest time of one run on the
-    /// device, by its own clock where it has one, without what is done before and after it.
+    /// Runs the kernel `repeats` times on a case's own data: the shortest time of one run by the host's
+    /// clock, without what is done before and after it.
     ///
     /// # Errors
     /// [`TrialError`]: the case could not be run, or a fault ended it.
@@ -399,12 +399,6 @@ impl Trial {
         let inputs = generate(case, &self.captured)?;
         let Planned { image, launches } = self.plan(case)?;
         self.lay_out(case, &inputs, &image, Poisons::RUNS[2])?;
-        let runs = u32::try_from(repeats).unwrap_or(u32::MAX);
-        if let Some(times) = self.device.time(&launches, runs, self.time_limit) {
-            let kernel = self.manifest.name.clone();
-            let times = times.map_err(|source| TrialError::Run { kernel, source })?;
-            return Ok(times.into_iter().min().unwrap_or(Duration::MAX));
-        }
         let mut best = Duration::MAX;
         for _ in 0..repeats {
             self.lay_out(case, &inputs, &image, Poisons::RUNS[2])?;
@@ -433,6 +427,20 @@ impl Trial {
         let Planned { image, launches } = self.plan(case)?;
         let fault = self.run(case, &inputs, &image, &launches, poisons, case.order_seed)?;
         if fault.is_some() { Ok(None) } else { Ok(Some(self.buffers(&image, true)?)) }
+    }
+
+    /// How a case's buffers lie, and the launches on them.
+    ///
+    /// # Errors
+    /// [`TrialError`]: the case cannot be planned, or does not compile.
+    pub fn planned(&mut self, case: &Case) -> Result<(Image, Vec<Launch>), TrialError> {
+        let Planned { image, launches } = self.plan(case)?;
+        Ok((image, launches))
+    }
+
+    /// The device.
+    pub fn device(&mut self) -> &mut dyn Device {
+        &mut *self.device
     }
 
     /// The outputs that are judged: those of the stage that the kernel writes. A split's are what

@@ -2,7 +2,7 @@
 
 use super::room::{free_memory, room_for};
 use super::{Buffers, Planned, Seen, Trial, TrialError};
-use crate::data::image::{Image, Poisons, Role};
+use crate::data::image::{Image, Poisons, Role, Scratch};
 use crate::data::inputs::Inputs;
 use crate::device::{Arg, CompileError, Fault, Launch, Module, RunError, Source};
 use crate::kernel::{ArgSpec, Env, Manifest, PlanError, ScratchSize, ScratchType};
@@ -18,7 +18,7 @@ impl Trial {
         let sizes = self.manifest.scratch_sizes(&env)?;
         self.scratch_fits_in_memory(case, &sizes)?;
         let scratch: Vec<_> =
-            sizes.into_iter().map(|s| (s.name.clone(), poison_type(s.dtype), s.elements)).collect();
+            sizes.into_iter().map(|s| Scratch { name: s.name.clone(), dtype: poison_type(s.dtype), elements: s.elements, zeroed: s.zeroed }).collect();
         let image = Image::new(case, &places, &scratch)
             .ok_or(TrialError::TooLarge { need: u128::MAX >> 20, limit: free_memory() >> 20 })?;
         if !self.device.waves().contains(&case.wave) {

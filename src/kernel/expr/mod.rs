@@ -1,7 +1,7 @@
 //! The expressions of a manifest: `ceil_div(seq_len, 64) * splits`.
 //!
-//! `+ - * / ( )`, unary minus, `min max ceil_div`, numbers and names, over 64-bit integers and
-//! doubles. `/` truncates toward zero between integers; a result is a float as soon as an operand
+//! `+ - * / ( )`, unary minus, `min max ceil_div if_le`, numbers and names, over 64-bit integers and
+//! doubles. `if_le(a, b, x, y)` is x where a <= b, else y; both are evaluated. `/` truncates toward zero between integers; a result is a float as soon as an operand
 //! is one. Overflow, division by zero and anything that is not finite are errors, never a wrap.
 //!
 //! An expression is parsed once into postfix steps, so that neither evaluating nor dropping one
@@ -20,7 +20,7 @@ use std::fmt;
 pub const MAX_DEPTH: usize = 64;
 
 /// The functions that expressions can call.
-pub const FUNCTIONS: [&str; 3] = ["min", "max", "ceil_div"];
+pub const FUNCTIONS: [&str; 4] = ["min", "max", "ceil_div", "if_le"];
 
 /// The value of a variable or of an expression.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,7 +62,7 @@ pub enum ExprProblem {
     Empty,
     /// A character that no expression has.
     #[error(
-        "unexpected `{}`; expressions have + - * / ( ), min max ceil_div, numbers and names",
+        "unexpected `{}`; expressions have + - * / ( ), min max ceil_div if_le, numbers and names",
         .0.escape_debug()
     )]
     Character(char),
@@ -94,7 +94,7 @@ pub enum ExprProblem {
         nearest: String,
     },
     /// A function that does not exist.
-    #[error("unknown function `{name}`; did you mean `{nearest}`? (there are min, max, ceil_div)")]
+    #[error("unknown function `{name}`; did you mean `{nearest}`? (there are min, max, ceil_div, if_le)")]
     UnknownFunction {
         /// What was written.
         name: String,
@@ -190,6 +190,8 @@ enum Op {
     Min(usize),
     Max(usize),
     CeilDiv,
+    /// Of a, b, x, y: x where a <= b, else y.
+    IfLe,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -275,6 +277,10 @@ impl Expr {
                 Op::Neg => negate(pop(&mut stack)),
                 Op::Min(n) => Ok(extreme(&stack.split_off(stack.len() - n), Ordering::Less)),
                 Op::Max(n) => Ok(extreme(&stack.split_off(stack.len() - n), Ordering::Greater)),
+                Op::IfLe => {
+                    let [y, x, b, a] = [(); 4].map(|()| pop(&mut stack));
+                    Ok(if a.as_f64() <= b.as_f64() { x } else { y })
+                }
                 Op::Add | Op::Sub | Op::Mul | Op::Div | Op::CeilDiv => {
                     let b = pop(&mut stack);
                     binary(*op, pop(&mut stack), b)

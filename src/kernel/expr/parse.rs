@@ -168,8 +168,13 @@ impl Parser {
             ("min", 2..) => Op::Min(got),
             ("max", 2..) => Op::Max(got),
             ("ceil_div", 2) => Op::CeilDiv,
+            ("if_le", 4) => Op::IfLe,
             _ => {
-                let want = if function == "ceil_div" { "2" } else { "2 or more" };
+                let want = match function {
+                    "ceil_div" => "2",
+                    "if_le" => "4",
+                    _ => "2 or more",
+                };
                 return Err((column, ExprProblem::Arguments { function, want, got }));
             }
         };
