@@ -21,10 +21,33 @@
 //   At the end the waves' sums are put together through shared memory, by all threads, and those of the
 //   splits by the block that arrives last, through memory. The order of all sums is fixed, so the same
 //   case has the same bits.
-// Launch:    grid (num_kv_heads, splits, batch), block (waves of the device) up to 8. Shared: room for the
-//            sums of `parts` waves: 4 * group * (parts * (HEAD_DIM + 6) + 8) + 16 bytes.
+// Launch:    grid (splits, num_kv_heads, batch), block (waves of the device) up to 8, 16 for HEAD_DIM 64.
+//            Shared: room for the sums of `parts` waves: 4 * group * (parts * (HEAD_DIM + 6) + 4) + 16
+//            bytes. The manifest's rule says what is best for a shape on a device.
 // Requires:  HEAD_DIM 64, 128 or 256; HEADS 8 (at waves of 32) or 16; group <= HEADS; 1 <= parts <= waves.
-//            seq_lens[b] = 0 is legal.
+//            16 rows of K or V lie within 2^31 elements. seq_lens[b] = 0 is legal.
+//
+// History, each beside what it replaced in one run on an H100 (2026-11-26), microseconds, shapes of
+// benches/shapes.json without llama8b_ (`attnbench bench OLD.toml NEW.toml --shapes …`):
+//   waves put together all at once by all threads, splits by the last block, for waves pairwise and a
+//     second launch                          b1_512 9.3 -> 5.7, b1_206 8.4 -> 5.5 (the former on an H200)
+//   2^x by the instruction, rows put together by byte permutes, addresses kept, 80 KiB for all 8 waves of
+//     16 heads                               b1_512 5.7 -> 5.2, gqa16 95.0 -> 94.2, smollm2 37.8 -> 37.1
+//   the last parts in pairs, not eight       gqa16 93.2 -> 92.5, smollm2 37.0 -> 36.7
+//   loads that bring 256 bytes to L2         b1_8k 16.0 -> 15.9, b256_1k 354.0 -> 352.2, smollm2 37.0 -> 36.5
+//   blocks of 2 or 4 waves where 8 would leave some to a second turn
+//                                            b64_4k 350.5 -> 347.3, mha_b8_4k 175.5 -> 173.9
+//   two tiles under way, where blocks are many turns anyway     b256_1k 356.7 -> 353.9; else up to 3 % slower
+// Lost:
+//   plain or constant loads, for streaming   b1_512 5.2 -> 5.6, gqa16 93.2 -> 93.9
+//   asking L2 for the first tiles before the length is known    b1_512 5.2 -> 5.7, b256_1k 352.5 -> 355.2
+//   rows of the sums turned, against bank conflicts             b1_512 5.05 -> 5.20
+//   each split its own stretch of keys       gqa16 HND 93.6 -> 92.7, but NHD 92.7 -> 93.4
+//   two tiles in a row a wave                own_b6_12k 99.6 -> 101.2
+// What limits it there (hardware counters' samples, and bytes over the measured rate): above 100 MB of K
+//   and V the memory: the loop of gqa16 reads at the rate of reading alone, and what is lost is 2 us until
+//   the first data and 4 us to put 16 heads of 8 waves and 2 splits together. At 512 keys latency: half of
+//   the time is before the first data. HEAD_DIM 256 on NVIDIA keeps 10 to 42 registers in local memory.
 #include "matrix.h"
 
 // The first of 8 (or 4) dimensions of a row of V that a lane loads at once, and how many rows' pieces.
@@ -88,9 +111,9 @@ __device__ __forceinline__ void scale_values(
 // The sums of parts as rows of shared memory: of each head those of all parts, HEAD_DIM values each, and
 // behind them every row's maximum and total.
 template <int HEAD_DIM> struct shared_rows {
-    // why: 4 more than the values, and 8 more a head, so that rows that are written at once begin in
+    // why: 4 more than the values, and 4 more a head, so that rows that are written at once begin in
     // different banks.
-    static constexpr int ROW = HEAD_DIM + 4, MORE = 8;
+    static constexpr int ROW = HEAD_DIM + 4, MORE = 4;
     float *values;
     float2 *stats;
     int group, parts;
@@ -245,7 +268,7 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
     // Tiles that they hold.
     constexpr int HELD = WMMA && HEAD_DIM > 64 ? 1 : DEPTH;
     extern __shared__ float shared[];
-    const int g = blockIdx.x, split = blockIdx.y, splits = gridDim.y, b = blockIdx.z;
+    const int split = blockIdx.x, splits = gridDim.x, g = blockIdx.y, b = blockIdx.z;
     const int wave = wave_of_block(), waves = blockDim.x / WAVE, lane = lane_of_wave();
     const int end = seq_lens[b], begin = first_key(end, window_len), keys = end - begin;
     const float to_log2 = scale * 1.44269504088896340736f;
@@ -462,7 +485,7 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
     __syncthreads();
 
     constexpr int QUADS = HEAD_DIM / 4;
-    const index_t head_of_group = (index_t)b * gridDim.x * group + g * group;
+    const index_t head_of_group = (index_t)b * gridDim.y * group + g * group;
     for (int item = threadIdx.x; item < group * QUADS; item += blockDim.x) {
         const int head = item / QUADS, d = 4 * (item % QUADS);
         const joined x =
@@ -484,7 +507,7 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
     int *is_last = (int *)rows.end();
     __syncthreads();
     if (threadIdx.x == 0) {
-        unsigned *count = arrived + b * gridDim.x + g;
+        unsigned *count = arrived + b * gridDim.y + g;
         *is_last = ticket(count) == splits - 1;
         if (*is_last) *count = 0;
     }

@@ -73,14 +73,38 @@ fn faults_in_fragments_and_merges_are_caught() {
         (
             "fast_last_tile_unmasked",
             "decode_fast.hip",
-            "lane_key(lane, i) < keys ?",
-            "lane_key(lane, i) < keys + 1 ?",
+            "lane_key(lane, i) < keys - first ?",
+            "lane_key(lane, i) < keys + 1 - first ?",
         ),
         (
             "fast_a_wave_is_left_out",
             "decode_fast.hip",
-            "wave >= half && wave < left",
-            "wave > half && wave < left",
+            "    if (wave < left) put_part(sums, rows, wave, lane);",
+            "    if (wave < left) put_part(sums, rows, wave > 0 ? wave - 1 : 0, lane);",
+        ),
+        (
+            "fast_waves_without_room_are_lost",
+            "decode_fast.hip",
+            "            add_part(sums, rows, wave - (left - 2 * moved), lane);\n",
+            "",
+        ),
+        (
+            "fast_a_part_too_few",
+            "decode_fast.hip",
+            "part_stats + row * splits, splits);",
+            "part_stats + row * splits, splits - 1);",
+        ),
+        (
+            "fast_the_tail_counts_twice",
+            "decode_fast.hip",
+            "if (i >= count) stat[i] = {-INFINITY, 0.0f};",
+            "",
+        ),
+        (
+            "fast_the_last_block_does_not_wait",
+            "decode_fast.hip",
+            "*is_last = ticket(count) == splits - 1;",
+            "*is_last = ticket(count) == 0;",
         ),
         ("fast_lse_in_base_two", "decode_fast.hip", " * 0.693147180559945309417f", ""),
         (

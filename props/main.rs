@@ -18,4 +18,5 @@ mod sanitize;
 mod sensitivity;
 mod stage_bounds;
 mod support;
+mod times;
 mod trace;

@@ -70,7 +70,7 @@ def describe(torch):
     device = {
         "name": gpu.name,
         "api": "cuda",
-        "driver": driver[0] if driver else None,
+        "driver": driver[0] if driver else "unknown",
         "arch": f"sm_{gpu.major}{gpu.minor}",
         "multiprocessors": gpu.multi_processor_count,
         "l2_bytes": gpu.L2_cache_size,

@@ -4,12 +4,14 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use attnbench::device::Device;
+use attnbench::bench::data::gauss;
 use attnbench::device::gpu::{Api, GpuDevice};
-use attnbench::judge::trial::Trial;
+use attnbench::device::{
+    Arg, Device, Fault, Launch, Module, RunError, Source, Subject, Timed, Timing,
+};
 use attnbench::kernel::Registry;
 use attnbench::problem::Case;
 use serde_json::Value;
@@ -20,14 +22,15 @@ fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Builds the library, with more flags.
-fn build(name: &str, flags: &[&str]) -> PathBuf {
+/// Builds the library of a source, with more flags.
+fn build(name: &str, source: &str, flags: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).expect("a folder");
     let library = folder.join("libamdhip64.so");
     let mut compiler = Command::new("c++");
     compiler.args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC"]).args(flags);
-    compiler.arg(root("props/gpu/hip_on_host/hip_on_host.cpp")).arg("-o").arg(&library).arg("-ldl");
+    let source = root("props/gpu/hip_on_host").join(source);
+    compiler.arg(source).arg("-o").arg(&library).arg("-ldl");
     let output = compiler.output().expect("a C++ compiler");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let _ = std::fs::remove_file(folder.join("libhiprtc.so"));
@@ -35,7 +38,11 @@ fn build(name: &str, flags: &[&str]) -> PathBuf {
     folder
 }
 
-static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| build("hip-on-host", &[]));
+static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| build("hip-on-host", "hip_on_host.cpp", &[]));
+
+/// The same with graphs.
+static WITH_GRAPHS: LazyLock<PathBuf> =
+    LazyLock::new(|| build("hip-with-graphs", "graphs.cpp", &[]));
 
 /// The last line of `scores.hip`.
 const STORE: &str = "scores[b * scores_stride_s + h * scores_stride_h + n] = score;";
@@ -179,7 +186,7 @@ fn what_is_missing_is_said() {
     assert!(beyond.contains("there is no device 3: 2 visible, counted from 0"), "{beyond}");
     let wave = run(&["sweep", "scores", "--device", "hip", "--wave", "32"]).ends_with(2).stderr;
     assert!(wave.contains("has waves of 64; leave it out"), "{wave}");
-    let old = build("hip-without-streams", &["-DWITHOUT_STREAMS"]);
+    let old = build("hip-without-streams", "hip_on_host.cpp", &["-DWITHOUT_STREAMS"]);
     let sweep = ["sweep", "scores", "--device", "hip"];
     let old = run_with(&old, &sweep, &[]).ends_with(2).stderr;
     let words = "libamdhip64.so has no hipStreamCreateWithFlags: ROCm 5 or newer is needed";
@@ -242,23 +249,239 @@ fn a_run_that_is_late_once_is_counted() {
     assert_eq!((&kernel["failed"], &kernel["cases"]), (&0.into(), &100.into()), "{kernel:#}");
 }
 
-/// A kernel is timed by the device's own clock, here by launches, as this library captures no graph.
-#[test]
-fn launches_are_timed() {
+/// A device of a library, with more variables.
+fn device(library: &Path, more: &[(&str, &str)]) -> GpuDevice {
     let mut config = super::config();
-    config.environment = environment(&LIBRARY).map(|(name, value)| (name.to_owned(), value)).into();
-    let device = GpuDevice::open(config, Api::Hip, 0).expect("a device");
-    assert_eq!(device.waves(), [64]);
-    let registry = Registry::new(cache()).expect("a cache");
-    let manifest = Arc::new(registry.find("scores").expect("a kernel"));
-    let limit = Duration::from_secs(20);
-    let mut trial = Trial::new(manifest, Arc::default(), Box::new(device), limit);
-    let time = |trial: &mut Trial, n: usize| {
-        let case = format!("stage=scores,b=1,hq=2,hkv=1,d=64,n={n},p.threads=64,wave=64");
-        trial.timed(&case.parse().expect("a case"), 5).expect("a time")
-    };
-    let (short, long) = (time(&mut trial, 64), time(&mut trial, 6400));
-    assert!(long > 10 * short && short > Duration::ZERO, "{short:?} {long:?}");
+    config.environment = environment(library).map(|(name, value)| (name.to_owned(), value)).into();
+    config.environment.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.into())));
+    GpuDevice::open(config, Api::Hip, 0).expect("a device")
+}
+
+/// `count` adds 1 to a word for each launch, and notes a word that stands beside it. `wild` faults.
+const COUNT: &str = "#include <hip/hip_runtime.h>
+extern \"C\" __global__ void count(unsigned *count, const unsigned *beside, unsigned *seen) {
+    *count += 1;
+    *seen = *beside;
+}
+extern \"C\" __global__ void wild(unsigned *count) { count[1ll << 40] = 1; }
+";
+
+/// Byte 0 counts; byte 4 is given, and seen in byte 8; 64 to 96 are filled.
+struct Counting {
+    device: GpuDevice,
+    count: Module,
+    fill: Module,
+}
+
+impl Counting {
+    fn new(library: &Path, more: &[(&str, &str)]) -> Counting {
+        let device = device(library, more);
+        let bench = Bench::new();
+        let source = |file: PathBuf, entries: &[&str]| Source {
+            file,
+            include_dirs: Vec::new(),
+            defines: Vec::new(),
+            entries: entries.iter().map(|entry| (*entry).to_owned()).collect(),
+            wave: 64,
+        };
+        let own = source(bench.write("count.hip", COUNT), &["count", "wild"]);
+        let helpers = Registry::new(cache()).and_then(|registry| registry.helpers());
+        let fill = helpers.expect("the helpers").join("bench/fill.hip");
+        let fill = source(fill, &["fill<float>"]);
+        let [count, fill] = [own, fill].map(|source| device.compile(&source).expect("a module"));
+        Counting { device, count, fill }
+    }
+
+    fn launch(&self, entry: usize, threads: u32) -> Launch {
+        let args = [0, 4, 8].map(Arg::Address);
+        Launch {
+            module: self.count.clone(),
+            entry,
+            grid: [1, 1, 1],
+            block: [threads, 1, 1],
+            shared_bytes: 0,
+            args: args[..if entry == 0 { 3 } else { 1 }].to_vec(),
+        }
+    }
+
+    fn subject(&self, calls: u32, warm: u32, replays: u32, observed: bool) -> Subject {
+        Subject { launches: vec![self.launch(0, 1)], calls, warm, replays, observed }
+    }
+
+    fn timing(&self, bytes: usize, sets: usize, subjects: Vec<Subject>) -> Timing {
+        let fill = Launch {
+            module: self.fill.clone(),
+            entry: 0,
+            args: vec![Arg::Address(64), Arg::Bits64(8), Arg::Bits64(3)],
+            ..self.launch(0, 4)
+        };
+        let given = vec![(4, 0x1234_5678u32.to_le_bytes().to_vec())];
+        Timing { bytes, sets, given, fill: vec![fill], subjects, outputs: vec![64..96, 0..12] }
+    }
+
+    fn time(&mut self, timing: &Timing) -> Result<Vec<Timed>, RunError> {
+        self.device.time(timing, Duration::from_secs(20))
+    }
+}
+
+/// How often each of the first and the last set has been called by then: memory is all ones at first.
+fn counted(timed: &Timed) -> [u32; 2] {
+    timed.left.each_ref().map(|left| {
+        let word = |at: usize| u32::from_le_bytes(left[at..at + 4].try_into().expect("4 bytes"));
+        assert_eq!(left.len(), 32 + 12);
+        let filled = (0..8).map(|i| f32::from_bits(word(4 * i)));
+        assert!(filled.eq((0..8).map(|i| gauss(3, i))), "{left:?}");
+        assert_eq!((word(36), word(40)), (0x1234_5678, 0x1234_5678));
+        word(32).wrapping_add(1)
+    })
+}
+
+/// By the device's clock: each set is given its data and called once, of which the first's and the last's
+/// outputs come back; then calls take the sets in turn, as launches or as the nodes of a graph.
+#[test]
+fn calls_take_the_sets_in_turn() {
+    for (library, captured) in [(&*LIBRARY, false), (&*WITH_GRAPHS, true)] {
+        let mut own = Counting::new(library, &[]);
+        // Each with how often its replays call the first and the last of 3 sets.
+        let subjects = [
+            (own.subject(1, 1, 0, true), [0, 0]),
+            // 4 replays of 4 calls: sets 0 1 2 0.
+            (own.subject(4, 1, 3, false), [4 * 2, 4]),
+            // 2 replays of 2 calls, and 2 more while it is looked at: sets 0 1.
+            (own.subject(2, 0, 2, true), [4, 0]),
+            // 6 of 6.
+            (own.subject(6, 5, 1, false), [6 * 2, 6 * 2]),
+            (own.subject(1, 0, 0, false), [0, 0]),
+        ];
+        let timing =
+            own.timing(5000, 3, subjects.iter().map(|(subject, _)| subject.clone()).collect());
+        let timed = own.time(&timing).expect("times");
+        let mut want = [0, 0];
+        assert_eq!(timed.len(), subjects.len());
+        for (timed, (subject, calls)) in timed.iter().zip(&subjects) {
+            // The first call of each set, and all replays of the subjects before.
+            want = want.map(|count| count + 1);
+            assert_eq!(counted(timed), want, "{subject:?}");
+            want = [want[0] + calls[0], want[1] + calls[1]];
+            assert_eq!(timed.micros.len(), subject.replays as usize);
+            assert!(timed.micros.iter().all(|us| *us >= 0.0 && us.is_finite()), "{timed:?}");
+            assert_eq!((timed.captured, &timed.observed), (captured && subject.replays > 0, &None));
+        }
+        // The memory is given back, and another time it is another's.
+        let again = own.timing(5000, 1, vec![own.subject(3, 0, 1, false)]);
+        assert_eq!(counted(&own.time(&again).expect("times")[0]), [1, 1]);
+    }
+}
+
+/// More calls take longer, and their time is told a call.
+#[test]
+fn launches_are_timed_by_events() {
+    let mut own = Counting::new(&WITH_GRAPHS, &[]);
+    let mut long = own.subject(1, 1, 5, false);
+    long.launches = vec![Launch {
+        module: own.fill.clone(),
+        args: vec![Arg::Address(4096), Arg::Bits64(1 << 18), Arg::Bits64(3)],
+        ..own.launch(0, 1)
+    }];
+    let many = Subject { calls: 8, ..long.clone() };
+    let short = own.subject(1, 1, 5, false);
+    let timing = own.timing(2 << 20, 2, vec![short, long, many]);
+    let timed = own.time(&timing).expect("times");
+    let least = |i: usize| timed[i].micros.iter().copied().fold(f64::INFINITY, f64::min);
+    let [short, long, many] = [0, 1, 2].map(least);
+    assert!(long > 10.0 * short && long < 1e6, "{short} {long}");
+    assert!(many < 4.0 * long && long < 4.0 * many, "{long} {many}: of a call, not of a replay");
+}
+
+/// What goes wrong while it is timed is told, and the next is timed all the same.
+#[test]
+fn faults_and_refusals_while_timing_are_told() {
+    for library in [&*LIBRARY, &*WITH_GRAPHS] {
+        let mut own = Counting::new(library, &[("MOCK_MEMORY", "600000000")]);
+        let right = own.timing(4096, 2, vec![own.subject(2, 0, 1, false)]);
+        // A pebibyte.
+        let too_many = Timing { sets: 1 << 30, ..own.timing(1 << 20, 1, Vec::new()) };
+        let mut wild = right.clone();
+        wild.subjects[0].launches.push(own.launch(1, 1));
+        for _ in 0..2 {
+            match own.time(&wild) {
+                Err(RunError::Fault(Fault::Crash { what, .. })) => {
+                    let words =
+                        "an illegal memory access was encountered (hipErrorIllegalAddress, 700)";
+                    assert!(what.contains(words), "{what}");
+                }
+                other => panic!("{other:?}"),
+            }
+            own.time(&right).expect("times");
+            match own.time(&too_many) {
+                Err(RunError::Device(why)) => {
+                    assert!(
+                        why.contains("hipMalloc") && why.contains("hipErrorOutOfMemory, 2"),
+                        "{why}"
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+            own.time(&right).expect("times");
+        }
+    }
+    // What was refused gives its memory back: the worker goes on, and would have less each time.
+    let mut own = Counting::new(&WITH_GRAPHS, &[("MOCK_MEMORY", "600000000")]);
+    let right = own.timing(50_000_000, 2, vec![own.subject(2, 0, 1, false)]);
+    let mut refused = right.clone();
+    refused.subjects[0].launches[0].block = [1000, 1, 1];
+    for _ in 0..8 {
+        match own.time(&refused) {
+            Err(RunError::Refused(why)) => {
+                assert!(
+                    why.contains("asks for more than the GPU has") && why.contains("701"),
+                    "{why}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    own.time(&right).expect("times");
+}
+
+/// The command on such a device: its clock, a graph, and no word that no figure is a GPU's.
+#[test]
+fn the_bench_has_the_devices_clock() {
+    let shape = "b=2,hq=4,hkv=2,d=16,n=40,dt=f16/f16/f32";
+    let bench = [
+        "bench",
+        "scores",
+        "--device",
+        "hip",
+        "--shapes",
+        shape,
+        "--rounds",
+        "2",
+        "--replays",
+        "3",
+    ];
+    // Without a last-level cache nothing is read alone: on the host that takes minutes.
+    let more = [("MOCK_L2", "0")];
+    let ran = run_with(&WITH_GRAPHS, &[&bench[..], &["--json", "-"]].concat(), &more).ends_with(0);
+    let document = super::super::times::document(&ran);
+    assert_eq!(document["method"]["clock"], "device");
+    let device = &document["device"];
+    assert_eq!((&device["name"], &device["api"]), (&"HIP on the host".into(), &"hip".into()));
+    assert_eq!(
+        (&device["multiprocessors"], &device["memory"]),
+        (&104.into(), &(1u64 << 34).into())
+    );
+    let row = &document["rows"][0];
+    assert_eq!((&row["verdict"], &row["graph"]), (&"right".into(), &true.into()), "{row:#}");
+    assert_eq!(row["us"]["samples"], 6, "{row:#}");
+    let text = run_with(&WITH_GRAPHS, &bench, &more).ends_with(0).stdout;
+    assert!(!text.contains("no figure here is a GPU's") && text.ends_with("\n1 timed\n"), "{text}");
+    let one_too_few = edited("scores_one_too_few", &format!("if (n + 1 < end) {STORE}"));
+    let wrong = [&["bench", &one_too_few], &bench[2..], &["--json", "-"]].concat();
+    let document =
+        super::super::times::document(&run_with(&WITH_GRAPHS, &wrong, &more).ends_with(1));
+    let why = document["rows"][0]["why"].as_str().expect("a reason");
+    assert!(why.starts_with("scores at sequence 0, head 0, key 39 is NaN"), "{why}");
 }
 
 /// A kernel that a GPU cannot launch is refused with the limit.

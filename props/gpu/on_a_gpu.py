@@ -17,6 +17,9 @@ what it found. Exits with 0 if every step found what it should, else 1.
   faults      planted faults: folders of kernels, as `cargo test --test props faults` leaves them in
               target/tmp/faults; those that stay silent are listed
   survive     kernels that fault, never end and do not compile, each before a sound one
+  peers       others' kernels, by benches/peers/peers.py (with --sglang FILE SGLang's, too)
+  bench       decode_fast on the named shapes in both layouts, beside the peers where they were measured; the
+              same again, which must be the same, and slowed on purpose, which must be called slower
   sanitizer   compute-sanitizer's four tools over a small sweep, and over planted faults: they are awake
 
 `--api cpu` tries the script itself where there is no GPU.
@@ -35,7 +38,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = ("devices", "sweep", "rate", "hip", "same", "slices", "faults", "survive", "sanitizer")
+STEPS = ("devices", "sweep", "rate", "hip", "same", "slices", "faults", "survive", "peers", "bench",
+         "sanitizer")
 DECODE = ("decode_naive", "decode_online", "decode_split")
 
 # Faults that a GPU need not show, and why; the CPU device and its checker name them all.
@@ -260,6 +264,76 @@ class Bench:
                            "passed": own.get("passed"), "other": other.get("verdict")}
         self.note("survive", all(entry["ok"] for entry in found.values()), found=found)
 
+    def peers(self):
+        script = ROOT / "benches/peers/peers.py"
+        file = self.out / "peers.json"
+        command = [sys.executable, script, "--shapes", "peers,own", "--json", file]
+        if self.args.sglang:
+            command += ["--sglang", self.args.sglang]
+        done = subprocess.run(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", timeout=500, cwd=ROOT,
+        )
+        (self.out / "peers.txt").write_text(done.stdout)
+        document = json.loads(file.read_text()) if file.exists() else {"rows": []}
+        self.note("peers", done.returncode == 0 and bool(document["rows"]), status=done.returncode,
+                  rows=len(document["rows"]),
+                  kernels=sorted({row["kernel"] for row in document["rows"]}),
+                  missing=len(document.get("missing", [])))
+
+    def slowed(self):
+        """decode_fast with a wait behind its loop, of 3.3 % of the time that the loop took."""
+        folder = Path(tempfile.gettempdir()) / "attnbench-slowed"
+        shutil.copytree(ROOT / "kernels", folder, dirs_exist_ok=True)
+        source = (folder / "decode_fast.hip").read_text()
+        begin = "    extern __shared__ float shared[];\n"
+        merge = "    // The waves' sums: those that there is no room for go to others first.\n"
+        assert source.count(begin) == source.count(merge) == 1
+        source = source.replace(begin, begin + "    const long long begun = clock64();\n")
+        source = source.replace(merge, "    const long long now = clock64(), wait = (now - begun) * 33 / 1000;"
+                                "\n    while (clock64() - now < wait) {}\n" + merge)
+        (folder / "decode_fast.hip").write_text(source)
+        return folder / "decode_fast.toml"
+
+    def bench(self):
+        def run(name, kernel, *arguments):
+            file = self.out / f"{name}.json"
+            file.unlink(missing_ok=True)
+            status, output, _ = self.run(
+                "bench", kernel, "--device", self.device, "--json", file, *arguments, limit=300,
+            )
+            (self.out / f"{name}.txt").write_text(output)
+            return status, json.loads(file.read_text()) if file.exists() else {"rows": []}
+
+        all_shapes = ("--shapes", "peers,own", "--layout", "NHD,HND")
+        peers = self.out / "peers.json"
+        beside = ("--with", peers) if peers.exists() else ()
+        status, first = run("bench", "decode_fast", *all_shapes, *beside)
+        then = ("--compare", self.out / "bench.json")
+        again_status, again = run("bench-again", "decode_fast", *all_shapes, *then)
+        # Shapes whose blocks are all under way at once, and mostly in the loop: there it slows the whole.
+        loops = "llama8b_b8_8k,llama8b_b64_4k,llama8b_b1_128k,mha_b8_4k,gqa16_b16_8k,own_b6_12k"
+        slow_status, slow = run(
+            "bench-slowed", self.slowed(), "--shapes", loops, "--layout", "NHD,HND", *then
+        )
+        others = [name for name in ("decode_vector", "decode_split", "decode_online")
+                  if (ROOT / f"kernels/{name}.toml").exists()]
+        for name in others:
+            run(f"bench-{name}", name, "--shapes", "llama8b_b8_8k,llama8b_b1_512,mha_b8_4k", *beside)
+        said = [change["change"] for change in again.get("changes", [])]
+        slower = [change["change"] for change in slow.get("changes", [])]
+        ratios = [entry["ratio"] for entry in first.get("versus", [])]
+        large = [row for row in first["rows"] if row.get("us") and row["kv_bytes"] > 100e6]
+        ok = (status == 0 and again_status == 0 and slow_status == 1 and bool(first["rows"])
+              and set(said) == {"same"} and set(slower) == {"slower"})
+        self.note(
+            "bench", ok, rows=len(first["rows"]), same=said.count("same"), of=len(said),
+            slower=slower.count("slower"), of_slowed=len(slower),
+            least_ratio_to_peers=min(ratios, default=None),
+            least_share_of_reading_alone=min((row["of_read"] for row in large), default=None),
+            ceiling=(first.get("ceiling") or {}).get("gbs"),
+        )
+
     def sanitizer(self):
         tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
         _, known, _ = self.run("kernels")
@@ -317,6 +391,7 @@ def main():
     parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--slices", nargs="*", default=[])
     parser.add_argument("--faults")
+    parser.add_argument("--sglang")
     args = parser.parse_args()
     bench = Bench(args)
     for step in args.steps.split(","):

@@ -83,8 +83,9 @@ fn check_group(
         at += range.len();
         let Some(right) = expected.of(*output) else { continue };
         let dtype = case.shape(*output).map_or(DType::F32, |(dtype, _)| dtype);
-        for ((index, place), (want, bound)) in
-            elements(case, places, *output, s, g).into_iter().zip(right.want.iter().zip(&right.bound))
+        for ((index, place), (want, bound)) in elements(case, places, *output, s, g)
+            .into_iter()
+            .zip(right.want.iter().zip(&right.bound))
         {
             let got = dtype.load(bytes, index);
             // An empty sequence's lse is -inf, as it must be.

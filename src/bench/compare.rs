@@ -7,7 +7,8 @@ use super::stats::{change, geometric_mean};
 pub fn changes(new: &[Row], old: &Document, tolerance: f64) -> Vec<Changed> {
     let mut changes = Vec::new();
     for row in new {
-        let same = old.rows.iter().find(|other| other.key() == row.key() && row.params == other.params);
+        let same =
+            old.rows.iter().find(|other| other.key() == row.key() && row.params == other.params);
         let same = same.or_else(|| old.rows.iter().find(|other| other.key() == row.key()));
         let Some((us, before)) = row.us.as_ref().zip(same.and_then(|row| row.us.as_ref())) else {
             continue;
@@ -86,10 +87,16 @@ mod tests {
 
     #[test]
     fn rows_of_the_same_key_are_compared() {
-        let old = Document { rows: vec![row("k", "a", 10.0), row("k", "b", 10.0)], ..Document::default() };
+        let old = Document {
+            rows: vec![row("k", "a", 10.0), row("k", "b", 10.0)],
+            ..Document::default()
+        };
         let new = [row("k", "a", 10.5), row("k", "c", 1.0), row("other", "a", 1.0)];
         let all = changes(&new, &old, 0.02);
         assert_eq!(all.len(), 1);
-        assert_eq!((all[0].change, all[0].old_us), (Change::Slower, old.rows[0].us.clone().unwrap().median));
+        assert_eq!(
+            (all[0].change, all[0].old_us),
+            (Change::Slower, old.rows[0].us.clone().unwrap().median)
+        );
     }
 }

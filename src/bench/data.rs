@@ -132,11 +132,14 @@ mod tests {
         assert_eq!(gauss(8, 0), gauss(7, 1), "an element is known by seed and place together");
     }
 
-    const KNOWN: [u32; 3] = [0, 0, 0];
+    /// By the definition in `kernels/bench/fill.hip`, computed apart from both: -0.65057373046875 and
+    /// 0.170501708984375.
+    const KNOWN: [u32; 3] = [0xbf26_8c00, 0x3e2e_9800, 0x3e2e_9800];
 
     #[test]
     fn a_part_has_the_elements_of_the_whole() {
-        let case: Case = "b=2,hq=4,hkv=2,d=8,n=[5,3],cap=6,dt=f16,k=NHD+pad8,v=HND".parse().unwrap();
+        let case: Case =
+            "b=2,hq=4,hkv=2,d=8,n=[5,3],cap=6,dt=f16,k=NHD+pad8,v=HND".parse().unwrap();
         let places = case.placements().unwrap();
         let whole = given(&case, 3);
         let (part, inputs) = part(&case, &places, &whole, 3, 1, 1);

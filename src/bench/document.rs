@@ -134,6 +134,9 @@ pub struct Row {
     /// The largest error over its bound, and the heads that were looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
+    /// Whether `ratio` is not finite: JSON has no such number, and `ratio` is null there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub nonfinite: bool,
     /// See `ratio`.
     pub heads_checked: usize,
     /// Relative error of the output, where that was measured instead.
@@ -232,16 +235,28 @@ impl Document {
     /// [`DocumentError`]: it cannot be read, or is none.
     pub fn read(file: &Path) -> Result<Document, DocumentError> {
         let fail = |why: String| DocumentError { file: file.display().to_string(), why };
-        let text = std::fs::read_to_string(file).map_err(|e| fail(format!("cannot be read: {e}")))?;
-        let document: Document = serde_json::from_str(&text)
-            .map_err(|e| fail(format!("is no {FORMAT} document: {e}; name what bench --json wrote")))?;
+        let text =
+            std::fs::read_to_string(file).map_err(|e| fail(format!("cannot be read: {e}")))?;
+        let mut document: Document = serde_json::from_str(&text).map_err(|e| {
+            fail(format!("is no {FORMAT} document: {e}; name what bench --json wrote"))
+        })?;
         if document.format != FORMAT {
             let has = if document.format.is_empty() { "none" } else { &document.format };
             return Err(fail(format!("its format is {has}; name a file of {FORMAT}")));
         }
-        let plain = |row: &Row| row.us.as_ref().is_none_or(|us| us.median > 0.0 && us.median.is_finite());
-        match document.rows.iter().find(|row| !plain(row)) {
-            Some(row) => Err(fail(format!("the time of {} on {} is none", row.kernel, row.shape))),
+        // Others write rows of what they found right alone, and no word of it.
+        for row in document.rows.iter_mut().filter(|row| row.verdict.is_empty() && row.us.is_some())
+        {
+            row.verdict = "right".to_owned();
+        }
+        let is_time = |us: &f64| us.is_finite() && *us > 0.0;
+        let plain = |us: &Times| [us.median, us.p5, us.p95].iter().chain(&us.rounds).all(is_time);
+        let wrong = |row: &&Row| row.us.as_ref().is_some_and(|us| !plain(us));
+        match document.rows.iter().chain(&document.peers).find(wrong) {
+            Some(row) => Err(fail(format!(
+                "a time of {} on {} is no positive number of microseconds",
+                row.kernel, row.shape
+            ))),
             None => Ok(document),
         }
     }

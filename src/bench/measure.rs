@@ -62,6 +62,16 @@ pub struct Bench {
 /// What is known of a shape's rows. The share of the ceiling is known when the bench has ended.
 pub type Measured = Vec<Row>;
 
+/// A kernel on a shape, judged and ready to be timed by other statistics than ours.
+pub struct Prepared(Entry);
+
+impl Prepared {
+    /// What is known of it so far.
+    pub fn row(&self) -> &Row {
+        &self.0.row
+    }
+}
+
 /// A kernel on a shape and a layout, being measured.
 struct Entry {
     trial: usize,
@@ -149,12 +159,8 @@ impl Bench {
         if let Some((gbs, bytes)) = best {
             self.see(gbs, bytes);
         }
-        let ceiling = |(gbs, bytes)| Ceiling {
-            gbs,
-            bytes,
-            gbs_at_begin: at_begin,
-            gbs_at_end: at_end,
-        };
+        let ceiling =
+            |(gbs, bytes)| Ceiling { gbs, bytes, gbs_at_begin: at_begin, gbs_at_end: at_end };
         Ok(self.best.map(ceiling))
     }
 
@@ -200,6 +206,42 @@ impl Bench {
             rows.push(self.finish(entry));
         }
         Ok(rows)
+    }
+
+    /// Judges every kernel on a shape, for [`Bench::nanoseconds`]. What cannot be timed is a row that says
+    /// why.
+    pub fn prepare(&mut self, shape: &Shape) -> (Vec<Prepared>, Vec<Row>) {
+        let (mut ready, mut rows) = (Vec::new(), Vec::new());
+        for trial in 0..self.trials.len() {
+            for (case, by_rule) in self.cases(trial, shape) {
+                match self.enter(trial, shape, &case, by_rule, &|_| None, &mut HashMap::new()) {
+                    Ok(entry) => ready.push(Prepared(entry)),
+                    Err(row) => rows.push(*row),
+                }
+            }
+        }
+        (ready, rows)
+    }
+
+    /// The device's time for so many calls, nanoseconds: of as many replays as have them, on buffers
+    /// allocated anew.
+    ///
+    /// # Errors
+    /// [`TrialError`]: the device failed.
+    pub fn nanoseconds(&mut self, kernel: &Prepared, calls: u64) -> Result<f64, TrialError> {
+        let entry = &kernel.0;
+        let replays = calls.div_ceil(entry.calls.into()).clamp(1, 1000) as u32;
+        let mut timing = entry.workload.timing.clone();
+        timing.subjects = vec![Subject {
+            launches: entry.workload.launches.clone(),
+            calls: entry.calls,
+            warm: WARM,
+            replays,
+            observed: false,
+        }];
+        let timed = time(&mut self.trials[entry.trial], &timing, self.options.time_limit)?;
+        let micros = timed.first().map_or(0.0, |(micros, ..)| micros.iter().sum::<f64>());
+        Ok(1e3 * micros / f64::from(replays) * calls as f64)
     }
 
     /// The cases of a shape for a kernel: its layouts, its tunables, and whether those are by its rule.
@@ -310,11 +352,12 @@ impl Bench {
             oracles.entry(untuned).or_insert_with(|| Oracle::new(&manifest, &workload, seed));
         let checked = oracle.check(&workload, &first.left[0]);
         row.ratio = Some(checked.ratio);
+        row.nonfinite = !checked.ratio.is_finite();
         row.heads_checked = checked.heads;
         let differ = first.left[0] != first.left[1];
         let promised = manifest.numerics.bitwise.contains(&Promise::Repeat);
-        let differs = (differ && promised)
-            .then(|| "two calls on the same data left other bits".to_owned());
+        let differs =
+            (differ && promised).then(|| "two calls on the same data left other bits".to_owned());
         if let Some(why) = checked.wrong.or(differs) {
             return Err(Box::new(Row { verdict: "wrong".to_owned(), why: Some(why), ..row }));
         }
@@ -365,7 +408,7 @@ impl Bench {
                 launches: vec![self.helpers.read(*how, workload.caches.clone())],
                 calls,
                 warm: 1,
-                replays: 5,
+                replays: 9,
                 observed: false,
             })
             .collect();

@@ -25,4 +25,4 @@ mod check;
 mod measure;
 mod workload;
 
-pub use measure::{Bench, Measured, Options, WARM, share};
+pub use measure::{Bench, Measured, Options, Prepared, WARM, share};

@@ -91,7 +91,8 @@ static KNOWN: LazyLock<File> =
 const OF_MODEL: [(usize, usize); 2] = [(1, 8192), (32, 4096)];
 
 fn shape(name: String, heads: &Heads, batch: usize, seq_len: usize) -> Shape {
-    let plain = Case::plain(heads.num_heads, heads.num_kv_heads, heads.head_dim, vec![seq_len; batch]);
+    let plain =
+        Case::plain(heads.num_heads, heads.num_kv_heads, heads.head_dim, vec![seq_len; batch]);
     let dtype: DType = heads.dtype.parse().expect("a dtype in benches/shapes.json");
     let dtypes = DTypes::uniform(dtype);
     // A window as long as the sequence leaves nothing out.
@@ -112,7 +113,8 @@ pub fn parse(text: &str) -> Result<Vec<Shape>, ShapeError> {
     if text.contains('=') {
         let case: Case =
             text.parse().map_err(|source| ShapeError::Id { id: text.to_owned(), source })?;
-        let has_layout = text.split(',').any(|field| field.starts_with("k=") || field.starts_with("v="));
+        let has_layout =
+            text.split(',').any(|field| field.starts_with("k=") || field.starts_with("v="));
         return Ok(vec![Shape { name: text.to_owned(), case, has_layout }]);
     }
     let mut shapes = Vec::new();
@@ -150,9 +152,8 @@ fn of_model(text: &str) -> Result<Vec<Shape>, ShapeError> {
             vec![parts.ok_or_else(|| ShapeError::Model(text.to_owned()))?]
         }
     };
-    let of = |(batch, n): (usize, usize)| {
-        shape(format!("{name}@{batch}x{n}"), &model.heads, batch, n)
-    };
+    let of =
+        |(batch, n): (usize, usize)| shape(format!("{name}@{batch}x{n}"), &model.heads, batch, n);
     Ok(sizes.into_iter().map(of).collect())
 }
 

@@ -232,4 +232,3 @@ pub(super) fn layout(case: &Case) -> String {
         _ => format!("{k}/{v}"),
     }
 }
-

@@ -61,7 +61,7 @@ pub struct Args {
     #[arg(long, value_name = "PEERS.json")]
     with: Vec<PathBuf>,
     /// Take this result in place of measuring
-    #[arg(long, value_name = "RESULT.json", conflicts_with_all = ["kernels", "shapes", "tune"])]
+    #[arg(long, value_name = "RESULT.json", conflicts_with_all = ["kernels", "shapes", "layout", "dtype", "rounds", "replays", "seed", "tune"])]
     from: Option<PathBuf>,
     /// Seed of the data
     #[arg(long, default_value_t = 1)]
@@ -82,8 +82,11 @@ pub fn run(args: &Args) -> Result<Found> {
     // What cannot be read is said before any work.
     let old = args.compare.as_deref().map(Document::read).transpose()?;
     let mut peers = Vec::new();
+    let mut devices_of_peers = Vec::new();
     for file in &args.with {
-        peers.extend(Document::read(file)?.rows);
+        let document = Document::read(file)?;
+        devices_of_peers.push(document.device.name);
+        peers.extend(document.rows);
     }
     if let Some(path) = &args.json {
         check_writable(path)?;
@@ -93,13 +96,22 @@ pub fn run(args: &Args) -> Result<Found> {
         Some(file) => Document::read(file)?,
         None => measure(args, quiet)?,
     };
-    document.versus = compare::versus(&document.rows, &peers);
-    document.peers = peers;
+    if !args.with.is_empty() {
+        document.peers = peers;
+    }
+    document.versus = compare::versus(&document.rows, &document.peers);
     if let Some(old) = &old {
         document.changes = compare::changes(&document.rows, old, args.tolerance / 100.0);
     }
     if !quiet {
-        print(&text(&document, old.as_ref(), args))?;
+        print(&text(&document, old.as_ref()))?;
+        for name in devices_of_peers.iter().filter(|name| **name != document.device.name) {
+            eprintln!(
+                "warning: others' figures are of {name}, and these of {}: what differs need not be the \
+                 kernel",
+                document.device.name
+            );
+        }
     }
     if let Some(path) = &args.json {
         write_json(path, &serde_json::to_value(&document)?)?;
@@ -145,7 +157,6 @@ fn measure(args: &Args, quiet: bool) -> Result<Document> {
     let interrupted = Arc::new(AtomicBool::new(false));
     on_interrupt(&interrupted)?;
     let options = Options {
-        // The CPU device is slow, and its figures are nobody's goal.
         rounds: args.rounds,
         replays: args.replays,
         seed: args.seed,
@@ -188,7 +199,7 @@ fn measure(args: &Args, quiet: bool) -> Result<Document> {
 }
 
 /// What is printed: the tables, and the verdict last.
-fn text(document: &Document, old: Option<&Document>, args: &Args) -> String {
+fn text(document: &Document, old: Option<&Document>) -> String {
     let mut text = tables::rows(document);
     text.push_str(&tables::telemetry(document));
     if document.method.clock == "host" {
@@ -197,7 +208,7 @@ fn text(document: &Document, old: Option<&Document>, args: &Args) -> String {
              here is a GPU's\n",
         );
     }
-    if !args.with.is_empty() {
+    if !document.peers.is_empty() {
         text.push_str(&tables::versus(document));
         if document.versus.is_empty() {
             text.push_str("no shape and layout of these rows is among the others'\n");

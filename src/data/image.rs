@@ -786,7 +786,12 @@ mod tests {
         let case: Case = id.parse().unwrap();
         let places = case.placements().unwrap();
         let inputs = generate(&case, &[]).unwrap();
-        let image = Image::new(&case, &places, &[Scratch { name: "part".into(), dtype: DType::F32, elements: 7, zeroed: false }]).unwrap();
+        let image = Image::new(
+            &case,
+            &places,
+            &[Scratch { name: "part".into(), dtype: DType::F32, elements: 7, zeroed: false }],
+        )
+        .unwrap();
         let mut memory = vec![0u8; image.size()];
         image.write(&case, &inputs, poisons, &mut memory);
         (case, places, inputs, image, memory)
@@ -969,6 +974,65 @@ mod tests {
             }
         }
         assert!(empty > 100 && full > 100, "{empty} {full}");
+    }
+
+    /// A counter is zeros whatever the poison, the zones around it are not, and it must be left as zeros.
+    #[test]
+    fn what_is_zeroed_is_zeros_before_and_after() {
+        let case: Case = "b=2,hq=2,hkv=1,d=4,n=[3,2]".parse().unwrap();
+        let (places, inputs) = (case.placements().unwrap(), generate(&case, &[]).unwrap());
+        let scratch = |name: &str, elements, zeroed| Scratch {
+            name: name.into(),
+            dtype: DType::F32,
+            elements,
+            zeroed,
+        };
+        let scratch =
+            [scratch("part", 7, false), scratch("arrived", 5, true), scratch("more", 3, true)];
+        let image = Image::new(&case, &places, &scratch).unwrap();
+        for poisons in [Poisons::NAN].into_iter().chain(Poisons::RUNS) {
+            let mut memory = vec![0x5a; image.size()];
+            image.write(&case, &inputs, poisons, &mut memory);
+            let poison = poisons.rest.element(DType::F32);
+            for name in ["arrived", "more"] {
+                let range = image.buffer(name).unwrap().range.clone();
+                assert!(memory[range.clone()].iter().all(|byte| *byte == 0), "{name} {poisons}");
+                assert_eq!(memory[range.start - 4..range.start], poison[..4], "{name} {poisons}");
+                assert_eq!(memory[range.end..range.end + 4], poison[..4], "{name} {poisons}");
+            }
+            let part = image.buffer("part").unwrap().range.clone();
+            assert_eq!(memory[part.start..part.start + 4], poison[..4], "{poisons}");
+
+            // An exchanged image has them as well.
+            let mut both = vec![0u8; 2 * image.size()];
+            image.write(&case, &inputs, Poisons::NAN, &mut both[..image.size()]);
+            let exchanges = image.exchanges(poisons, 0, image.size());
+            exchanges.for_each(|exchange| exchange.make(0..usize::MAX, &mut both));
+            let counter = image.element("arrived", 0);
+            assert!(
+                both[image.size() + counter..][..20].iter().all(|byte| *byte == 0),
+                "{poisons}"
+            );
+        }
+        let mut before = vec![0; image.size()];
+        image.write(&case, &inputs, Poisons::RUNS[1], &mut before);
+        assert_eq!(image.stray_write(&before, &before), None);
+        let mut after = before.clone();
+        after[image.element("part", 2)] ^= 1;
+        assert_eq!(image.stray_write(&before, &after), None, "scratch is anybody's");
+        after[image.element("arrived", 3) + 1] = 1;
+        let stray = image.stray_write(&before, &after).unwrap();
+        assert_eq!(stray.byte, image.element("arrived", 3) + 1);
+        assert!(stray.place.starts_with("arrived"), "{}", stray.place);
+        // It may be read and written, and holds something from the begin on.
+        let mut map = vec![0u8; image.size()];
+        image.allow(&case, &inputs, &mut map);
+        let all = access::READ | access::WRITE | access::INIT;
+        assert!(
+            map[image.buffer("arrived").unwrap().range.clone()].iter().all(|bits| *bits == all)
+        );
+        let part = image.buffer("part").unwrap().range.clone();
+        assert!(map[part].iter().all(|bits| *bits == access::READ | access::WRITE));
     }
 
     #[test]

@@ -429,8 +429,13 @@ fn read_rule(root: &Section, stage: Stage, params: &[Param]) -> Result<Vec<(Stri
         }
         let expr = item.expression()?;
         let before = rules.iter().map(|(name, _)| name.as_str());
-        let known: Vec<&str> =
-            VARIABLES.iter().chain(stage.variables()).copied().chain(DEVICE_VARIABLES).chain(before).collect();
+        let known: Vec<&str> = VARIABLES
+            .iter()
+            .chain(stage.variables())
+            .copied()
+            .chain(DEVICE_VARIABLES)
+            .chain(before)
+            .collect();
         check_expr(item, &expr, &known)?;
         rules.push((name.to_owned(), expr));
     }
@@ -438,7 +443,8 @@ fn read_rule(root: &Section, stage: Stage, params: &[Param]) -> Result<Vec<(Stri
     for (name, item) in section.iter().flat_map(Section::entries) {
         let is_read = rules.iter().any(|(_, expr)| expr.names().iter().any(|read| read == name));
         if !is_param(name) && !is_read {
-            let why = "there is no such tunable in [params], and no later rule reads it; mend the name";
+            let why =
+                "there is no such tunable in [params], and no later rule reads it; mend the name";
             return Err(item.bad(format_args!("`{}`", clip(name)), why));
         }
     }

@@ -194,6 +194,150 @@ fn probs_may_be_of_the_type_of_v() {
     assert!(refused.contains("\"f32\", \"f16\", \"bf16\" or \"kv\", the type of V"), "{refused}");
 }
 
+/// Scratch may be zeros that are left as zeros.
+#[test]
+fn scratch_may_be_zeroed() {
+    let of = |text: &str| {
+        let m = parse(&format!("{SMALL}[scratch]\ntmp = \"{text}\"\n")).unwrap();
+        let scratch = &m.scratch[0];
+        (scratch.zeroed, scratch.dtype, scratch.elements.text().to_owned())
+    };
+    assert_eq!(of("zeroed u32: 4"), (true, ScratchType::U32, "4".to_owned()));
+    assert_eq!(of(" zeroed  f32 : batch * 2"), (true, ScratchType::F32, "batch * 2".to_owned()));
+    assert_eq!(of("u32: 4"), (false, ScratchType::U32, "4".to_owned()));
+    let m = parse(&format!("{SMALL}[scratch]\ntmp = \"zeroed u32: batch\"\n")).unwrap();
+    let case: Case = "b=3,hq=1,hkv=1,d=4,n=3".parse().unwrap();
+    let env = crate::kernel::Env::new(&case, &case.placements().unwrap());
+    let sizes = m.scratch_sizes(&env).unwrap();
+    assert_eq!((sizes[0].zeroed, sizes[0].elements, sizes[0].bytes()), (true, 3, 12));
+}
+
+/// `small` with a rule of two steps for three of four tunables.
+const RULED: &str = r#"[params]
+splits = [1, 2]
+waves = [4, 8]
+depth = [1, 2]
+room = [48]
+[rule]
+rows = "batch * num_kv_heads"
+slots = "units * 2"
+splits = "max(1, slots / rows)"
+waves = "if_le(splits, 2, 8, 4)"
+room = "min(shared_kib, 64)"
+[[launch]]"#;
+
+fn ruled() -> Manifest {
+    parse(&SMALL.replacen("[[launch]]", RULED, 1)).unwrap()
+}
+
+/// What a rule makes of a case, by hand; a tunable without a rule has its first value.
+#[test]
+fn a_rule_gives_tunables() {
+    let tuned = |id: &str, units: u32, shared: u32| {
+        let mut case: Case = id.parse().unwrap();
+        let places = case.placements().unwrap();
+        ruled().tune(&mut case, &places, units, shared).unwrap();
+        let value = |name: &str| case.params[name];
+        assert_eq!(case.params.len(), 4, "steps are no tunables: {:?}", case.params);
+        ["splits", "waves", "depth", "room"].map(value)
+    };
+    // rows 2, slots 20: 10 parts, so 4 waves; of 99 KiB 64.
+    let case = "b=1,hq=4,hkv=2,d=8,n=5";
+    assert_eq!(tuned(case, 10, 99 << 10), [10, 4, 1, 64]);
+    // rows 16, slots 20.
+    assert_eq!(tuned("b=8,hq=4,hkv=2,d=8,n=5", 10, 48 << 10), [1, 8, 1, 48]);
+    // rows 2, slots 4; bytes are KiB rounded down.
+    assert_eq!(tuned(case, 2, (50 << 10) - 1), [2, 8, 1, 49]);
+    // What the case says is kept, and rules behind it see that.
+    assert_eq!(tuned(&format!("{case},p.splits=1"), 10, 99 << 10), [1, 8, 1, 64]);
+    assert_eq!(tuned(&format!("{case},p.waves=7,p.depth=2"), 10, 99 << 10), [10, 7, 2, 64]);
+    // A sweep has the first values, whatever the rule says.
+    assert_eq!(ruled().default_params()["splits"], 1);
+}
+
+/// A value that no tunable can have, or none at all, is an error with the variables that led there.
+#[test]
+fn a_rule_out_of_range_is_an_error() {
+    let fails = |rule: &str, words: &[&str]| {
+        let text = SMALL.replacen(
+            "[[launch]]",
+            &format!("[params]\nwaves = [4]\n[rule]\n{rule}\n[[launch]]"),
+            1,
+        );
+        let mut case: Case = "b=2,hq=4,hkv=2,d=8,n=5".parse().unwrap();
+        let places = case.placements().unwrap();
+        let message =
+            parse(&text).unwrap().tune(&mut case, &places, 132, 227 << 10).unwrap_err().to_string();
+        for word in words {
+            assert!(message.contains(word), "no `{word}` in: {message}");
+        }
+        // What the case says is not asked of the rule.
+        case.params.insert("waves".to_owned(), 4);
+        assert_eq!(
+            parse(&text).unwrap().tune(&mut case, &places, 132, 227 << 10).is_ok(),
+            !rule.contains("step")
+        );
+    };
+    let limit = "but it must be between 1 and 65535";
+    fails("waves = \"batch - 2\"", &["small: rule.waves", "is 0 (with batch = 2)", limit]);
+    fails("waves = \"-units\"", &["is -132 (with units = 132)", limit]);
+    fails("waves = \"units * 1000\"", &["is 132000 (with units = 132)", limit]);
+    fails("waves = \"units / 2.0\"", &["`rule.waves` takes integers, got the float 66"]);
+    fails("waves = \"units / (batch - 2)\"", &["small: rule.waves", "divides by zero"]);
+    // Also of a step.
+    fails("step = \"1 / (batch - 2)\"\nwaves = \"step\"", &["small: rule.step", "divides by zero"]);
+}
+
+/// A rule may say more values than the list has, of its own tunable alone.
+#[test]
+fn what_a_rule_may_say_is_supported() {
+    let supports = |change: &[(&str, i64)]| {
+        let mut case: Case =
+            "b=1,hq=1,hkv=1,d=4,n=3,p.splits=1,p.waves=4,p.depth=1,p.room=48".parse().unwrap();
+        case.params.extend(change.iter().map(|(name, value)| ((*name).to_owned(), *value)));
+        ruled().supports(&case).map_err(|e| e.to_string())
+    };
+    assert_eq!(supports(&[]), Ok(()));
+    assert_eq!(supports(&[("splits", 77), ("waves", 3), ("room", 1)]), Ok(()));
+    assert_eq!(supports(&[("splits", 65_535)]), Ok(()));
+    for (change, words) in [
+        (("depth", 3), "parameter depth = 3 (supports 1, 2)"),
+        (("splits", 0), "parameter splits = 0 (supports 1, 2)"),
+        (("splits", 65_536), "parameter splits = 65536"),
+        (("rows", 2), "parameter rows = 2 (supports no such parameter)"),
+    ] {
+        let refused = supports(&[change]).unwrap_err();
+        assert!(refused.contains(words), "{refused}");
+    }
+}
+
+/// The rule of `decode_fast` on an H100: what was measured to be best there.
+#[test]
+fn decode_fast_is_tuned_by_hand() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/decode_fast.toml");
+    let fast = Manifest::load(&file).unwrap();
+    for (name, splits, waves, depth) in [
+        ("llama8b_b1_8k", 16, 8, 1),
+        ("llama8b_b64_4k", 1, 2, 1),
+        ("llama8b_b256_1k", 1, 8, 2),
+        ("mha_b8_4k", 1, 4, 1),
+        ("smollm2_b64_2k", 1, 8, 1),
+        ("llama8b_b1_512", 8, 4, 1),
+        ("llama8b_b1_206", 1, 8, 2),
+        ("gqa16_b16_8k", 2, 8, 1),
+    ] {
+        let mut case = crate::bench::shapes::parse(name).unwrap().remove(0).case;
+        let places = case.placements().unwrap();
+        fast.tune(&mut case, &places, 132, 227 << 10).unwrap();
+        let want = [("splits", splits), ("waves", waves), ("depth", depth), ("room", 80)];
+        let want: BTreeMap<String, i64> = want.map(|(name, value)| (name.to_owned(), value)).into();
+        assert_eq!(case.params, want, "{name}");
+        case.k = crate::problem::Storage::contiguous("NHD".parse().unwrap());
+        case.v = case.k.clone();
+        fast.supports(&case).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
 #[test]
 fn a_manifest_of_every_stage() {
     for (stage, args) in [
@@ -501,6 +645,73 @@ fn every_mistake_names_file_line_key_and_mend() {
             11,
             "its least value is 4294967296; it must be at most 2147483647",
         ),
+        (
+            end,
+            add("[scratch]\ntmp = \"zerod u32: 4\"\n"),
+            11,
+            "unknown type of a scratch buffer `zerod u32`",
+        ),
+        (
+            end,
+            add("[scratch]\ntmp = \"zeroed: 4\"\n"),
+            11,
+            "unknown type of a scratch buffer `zeroed`",
+        ),
+        (end, add("[scratch]\ntmp = \"zeroed u31: 4\"\n"), 11, "did you mean `u32`?"),
+        // Of [rule].
+        (end, add("rule = 3\n"), 10, "launch[0].rule"),
+        (
+            "[[launch]]",
+            "[params]\nwaves = [1]\n[rule]\nwavs = 2\n[[launch]]".into(),
+            8,
+            "`rule.wavs` = `wavs`: there is no such tunable in [params], and no later rule reads it",
+        ),
+        (
+            "[[launch]]",
+            "[params]\nwaves = [1]\n[rule]\nwaves = 2\nstep = \"waves\"\n[[launch]]".into(),
+            9,
+            "`rule.step` = `step`: there is no such tunable in [params], and no later rule reads it",
+        ),
+        // A rule sees what stands before it, the device's own, and nothing of a later one.
+        (
+            "[[launch]]",
+            "[params]\nwaves = [1]\n[rule]\nwaves = \"step\"\nstep = 2\n[[launch]]".into(),
+            8,
+            "unknown variable `step`",
+        ),
+        (
+            "[[launch]]",
+            "[params]\nwaves = [1]\n[rule]\nwaves = \"unit\"\n[[launch]]".into(),
+            8,
+            "unknown variable `unit`; did you mean `units`?",
+        ),
+        (
+            "[[launch]]",
+            "[params]\nwaves = [1]\n[rule]\nseq_len = 4\n[[launch]]".into(),
+            8,
+            "`rule.seq_len` = `seq_len`: expressions have this name already",
+        ),
+        (
+            "[[launch]]",
+            "[params]\nwaves = [1]\n[rule]\nunits = 4\nwaves = \"units\"\n[[launch]]".into(),
+            8,
+            "expressions have this name already",
+        ),
+        (
+            "[[launch]]",
+            "[params]\nunits = [1]\n[[launch]]".into(),
+            6,
+            "expressions have this name already",
+        ),
+        ("[[launch]]", "[rule]\n\"a b\" = 4\n[[launch]]".into(), 6, "the name is no identifier"),
+        (
+            "[[launch]]",
+            "[params]\nwaves = [1]\n[rule]\nwaves = true\n[[launch]]".into(),
+            8,
+            "`rule.waves` must be an integer or an expression",
+        ),
+        // What only rules see.
+        ("[64, 1, 1]", "[\"units\", 1, 1]".into(), 9, "unknown variable `units`"),
         ("[[launch]]", "defines = { 2X = 1 }\n[[launch]]".into(), 5, "the name is no identifier"),
         (
             "[[launch]]",

@@ -35,8 +35,19 @@ pub fn rows(document: &Document) -> String {
     let timed: Vec<&Row> = document.rows.iter().filter(|row| row.us.is_some()).collect();
     if !timed.is_empty() {
         let mut t = table(&[
-            "shape", "layout", "kernel", "dtype", "tunables", "us", "p5", "p95", "GB/s", "of ceiling",
-            "of reading alone", "tokens/s", "err/bound",
+            "shape",
+            "layout",
+            "kernel",
+            "dtype",
+            "tunables",
+            "us",
+            "p5",
+            "p95",
+            "GB/s",
+            "of ceiling",
+            "of reading alone",
+            "tokens/s",
+            "err/bound",
         ]);
         for row in &timed {
             let Some(us) = &row.us else { continue };
@@ -49,7 +60,9 @@ pub fn rows(document: &Document) -> String {
                 micros(us.median),
                 micros(us.p5),
                 micros(us.p95),
-                row.gbs.map_or("-".into(), |gbs| if gbs < 10.0 { format!("{gbs:.3}") } else { format!("{gbs:.0}") }),
+                row.gbs.map_or("-".into(), |gbs| {
+                    if gbs < 10.0 { format!("{gbs:.3}") } else { format!("{gbs:.0}") }
+                }),
                 percent(row.share),
                 percent(row.of_read),
                 row.tokens_per_s.map_or("-".into(), |t| format!("{t:.0}")),
@@ -61,12 +74,22 @@ pub fn rows(document: &Document) -> String {
     }
     for row in document.rows.iter().filter(|row| row.verdict != "right") {
         let why = row.why.as_deref().unwrap_or("no reason is known");
-        let _ = writeln!(text, "{} {} on {} ({}): {why}", row.verdict, row.kernel, row.shape, row.layout);
+        let _ = writeln!(
+            text,
+            "{} {} on {} ({}): {why}",
+            row.verdict, row.kernel, row.shape, row.layout
+        );
     }
     if let Some(ceiling) = &document.ceiling {
-        let _ = write!(text, "ceiling {:.0} GB/s: reading alone, {} MB", ceiling.gbs, ceiling.bytes / 1_000_000);
+        let _ = write!(
+            text,
+            "ceiling {:.0} GB/s: reading alone, {} MB",
+            ceiling.gbs,
+            ceiling.bytes / 1_000_000
+        );
         if let (Some(begin), Some(end)) = (ceiling.gbs_at_begin, ceiling.gbs_at_end) {
-            let _ = write!(text, "; on 1 GiB {begin:.0} at the begin of the run, {end:.0} at its end");
+            let _ =
+                write!(text, "; on 1 GiB {begin:.0} at the begin of the run, {end:.0} at its end");
         }
         text.push('\n');
     }
@@ -152,7 +175,16 @@ pub fn versus(document: &Document) -> String {
 
 /// Rows beside an earlier run's.
 pub fn changes(changes: &[Changed]) -> String {
-    let mut t = table(&["shape", "layout", "kernel", "us then", "us now", "now / then", "between", "verdict"]);
+    let mut t = table(&[
+        "shape",
+        "layout",
+        "kernel",
+        "us then",
+        "us now",
+        "now / then",
+        "between",
+        "verdict",
+    ]);
     for change in changes {
         t.add_row([
             change.shape.clone(),

@@ -14,10 +14,10 @@ use cudarc::driver::sys;
 use sys::CUdevice_attribute as Attribute;
 use sys::CUfunction_attribute as Of;
 
+use super::super::timing::Telemetry;
 use super::Api;
 use super::driver::{Block, Driver, Error, Function, Handle, Meaning, Result, Shape};
 use super::library::{self, Missing};
-use super::super::timing::Telemetry;
 use super::protocol::{Info, Limits};
 use super::telemetry;
 

@@ -14,8 +14,8 @@ use super::super::{
 use super::family::Family;
 use super::lane::{Attempt, Lane, Link, READY, Shared, crash, fits, named, unexpected};
 use super::protocol::{
-    Back, BackOfRun, Binary, Info, Layout, Reply, Request, WireFault, WireLaunch, WireSubject, WireTimed,
-    WireTiming,
+    Back, BackOfRun, Binary, Info, Layout, Reply, Request, WireFault, WireLaunch, WireSubject,
+    WireTimed, WireTiming,
 };
 use super::server::Outcome;
 use super::{Api, GpuConfig, lock, object};
@@ -375,7 +375,14 @@ impl Device for GpuDevice {
     }
 
     fn cache_bytes(&self) -> u64 {
-        self.family.info.l2_bytes
+        let info = &self.family.info;
+        // why: AMD's runtime tells of L2 and not of the cache behind it, the Infinity Cache: 256 MB on
+        // CDNA 3 (its white paper, 2023), at most 128 MB on RDNA 2 to 4 (theirs).
+        let behind =
+            [("gfx94", 256), ("gfx95", 256), ("gfx103", 128), ("gfx11", 128), ("gfx12", 128)];
+        let behind = behind.iter().find(|(arch, _)| info.arch.starts_with(arch));
+        // A driver that knows of no cache has one, too.
+        info.l2_bytes.max(behind.map_or(1, |(_, mib)| mib << 20))
     }
 
     fn run(

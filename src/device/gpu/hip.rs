@@ -12,10 +12,10 @@ use std::ptr;
 
 use hip_sys as sys;
 
+use super::super::timing::Telemetry;
 use super::Api;
 use super::driver::{Block, Driver, Error, Function, Handle, Meaning, Result, Shape};
 use super::library::visible_devices;
-use super::super::timing::Telemetry;
 use super::protocol::{Info, Limits};
 use super::telemetry;
 

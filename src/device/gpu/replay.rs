@@ -23,9 +23,10 @@ impl Lane<'_> {
         let timed = self.subjects(timing, memory, &sets, outputs);
         // Whatever came of it, nothing may be under way when the memory is somebody else's again.
         let waited = driver.wait(self.stream).map_err(Trouble::from);
-        let timed = timed.and_then(|timed| waited.map(|()| timed))?;
-        driver.free(block)?;
-        Ok(timed)
+        let timed = timed.and_then(|timed| waited.map(|()| timed));
+        // Also what was refused gives its room back: the worker goes on.
+        let freed = driver.free(block).map_err(Trouble::from);
+        timed.and_then(|timed| freed.map(|()| timed))
     }
 
     fn subjects(

@@ -34,9 +34,9 @@ pub(super) fn of_amd(devices: &Path, pci: &str) -> Option<Telemetry> {
     let monitors = std::fs::read_dir(devices.join(pci).join("hwmon")).ok()?;
     let folder = monitors.flatten().next()?.path();
     let number = |names: &[&str]| -> Option<u64> {
-        names.iter().find_map(|name| {
-            std::fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
-        })
+        names
+            .iter()
+            .find_map(|name| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok())
     };
     let mhz = |name: &str| number(&[name]).and_then(|hertz| u32::try_from(hertz / 1_000_000).ok());
     Some(Telemetry {

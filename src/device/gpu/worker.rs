@@ -471,7 +471,6 @@ impl Lane<'_> {
         unsafe { driver.launch(function.handle, &shape, self.stream, &mut args)? };
         Ok(())
     }
-
 }
 
 /// Writes the tables of runs side by side; the least place where something comes back.

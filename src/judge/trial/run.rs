@@ -17,8 +17,15 @@ impl Trial {
         let env = Env::new(case, &places);
         let sizes = self.manifest.scratch_sizes(&env)?;
         self.scratch_fits_in_memory(case, &sizes)?;
-        let scratch: Vec<_> =
-            sizes.into_iter().map(|s| Scratch { name: s.name.clone(), dtype: poison_type(s.dtype), elements: s.elements, zeroed: s.zeroed }).collect();
+        let scratch: Vec<_> = sizes
+            .into_iter()
+            .map(|s| Scratch {
+                name: s.name.clone(),
+                dtype: poison_type(s.dtype),
+                elements: s.elements,
+                zeroed: s.zeroed,
+            })
+            .collect();
         let image = Image::new(case, &places, &scratch)
             .ok_or(TrialError::TooLarge { need: u128::MAX >> 20, limit: free_memory() >> 20 })?;
         if !self.device.waves().contains(&case.wave) {

@@ -94,7 +94,9 @@ pub enum ExprProblem {
         nearest: String,
     },
     /// A function that does not exist.
-    #[error("unknown function `{name}`; did you mean `{nearest}`? (there are min, max, ceil_div, if_le)")]
+    #[error(
+        "unknown function `{name}`; did you mean `{nearest}`? (there are min, max, ceil_div, if_le)"
+    )]
     UnknownFunction {
         /// What was written.
         name: String,
@@ -279,7 +281,7 @@ impl Expr {
                 Op::Max(n) => Ok(extreme(&stack.split_off(stack.len() - n), Ordering::Greater)),
                 Op::IfLe => {
                     let [y, x, b, a] = [(); 4].map(|()| pop(&mut stack));
-                    Ok(if a.as_f64() <= b.as_f64() { x } else { y })
+                    Ok(if is_at_most(a, b) { x } else { y })
                 }
                 Op::Add | Op::Sub | Op::Mul | Op::Div | Op::CeilDiv => {
                     let b = pop(&mut stack);
@@ -343,6 +345,14 @@ fn negate(value: Value) -> Result<Value, ExprProblem> {
     match value {
         Value::Int(i) => i.checked_neg().map(Value::Int).ok_or(ExprProblem::Overflow("-")),
         Value::Float(x) => Ok(Value::Float(-x)),
+    }
+}
+
+/// Whether a <= b; of integers also beyond 2^53.
+fn is_at_most(a: Value, b: Value) -> bool {
+    match (a, b) {
+        (Value::Int(a), Value::Int(b)) => a <= b,
+        _ => a.as_f64() <= b.as_f64(),
     }
 }
 

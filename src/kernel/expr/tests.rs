@@ -58,6 +58,49 @@ fn values_by_hand() {
     }
 }
 
+/// `if_le(a, b, x, y)` is x where a <= b, else y, of whatever type that is.
+#[test]
+fn if_le_by_hand() {
+    for (text, want) in [
+        ("if_le(1, 2, 10, 20)", Value::Int(10)),
+        ("if_le(2, 1, 10, 20)", Value::Int(20)),
+        // A tie is x.
+        ("if_le(a, 7, 10, 20)", Value::Int(10)),
+        ("if_le(b, -2, a, b)", Value::Int(7)),
+        ("if_le(0.5, f, 10, 20)", Value::Int(10)),
+        ("if_le(f, 0, 10, 20)", Value::Int(20)),
+        ("if_le(-1, f, 1.5, 20)", Value::Float(1.5)),
+        // The other one's type counts for nothing.
+        ("if_le(1, 2, 3, 0.5) / 2", Value::Int(1)),
+        ("if_le(2, 1, 3, 0.5) / 2", Value::Float(0.25)),
+        // One inside another, in each of the four places, and among operators.
+        ("if_le(if_le(1, 2, 5, 6), 5, 1, 2)", Value::Int(1)),
+        ("if_le(5, if_le(2, 1, 5, 4), 1, 2)", Value::Int(2)),
+        ("if_le(1, 2, if_le(2, 1, 3, 4), 5)", Value::Int(4)),
+        ("if_le(2, 1, 3, if_le(1, 1, 4, 5))", Value::Int(4)),
+        ("2 + 3 * if_le(a, 8, a - 1, max(a, 9)) - 1", Value::Int(19)),
+        // Doubles hold neither of these two.
+        ("if_le(big, big - 1, 1, 2)", Value::Int(2)),
+        ("if_le(big - 1, big, 1, 2)", Value::Int(1)),
+    ] {
+        assert_eq!(eval(text), Ok(want), "{text}");
+    }
+    for (text, column, phrase) in [
+        ("if_le()", 1, "`if_le` takes 4 arguments, got 0"),
+        ("if_le(1, 2, 3)", 1, "`if_le` takes 4 arguments, got 3"),
+        ("1 + if_le(1, 2, 3, 4, 5)", 5, "`if_le` takes 4 arguments, got 5"),
+        ("if_lt(1, 2, 3, 4)", 1, "did you mean `if_le`? (there are min, max, ceil_div, if_le)"),
+        ("if_le", 1, "`if_le` has no value here"),
+        // Both are evaluated: what guards a divisor is `max`.
+        ("if_le(zero, 0, 1, a / zero)", 21, "divides by zero; guard the divisor with max(1, …)"),
+        ("if_le(nan, 0, 1, 2)", 7, "`nan` is not finite"),
+    ] {
+        let error = eval(text).unwrap_err();
+        assert!(error.to_string().contains(phrase), "{text}: {error}");
+        assert_eq!(error.column, column, "{error}");
+    }
+}
+
 #[test]
 fn mistakes_name_the_text_the_column_and_the_mend() {
     for (text, column, phrase) in [
@@ -154,8 +197,9 @@ fn tree() -> impl Strategy<Value = Tree> {
             (prop::sample::select(vec!['+', '-', '*', '/']), pair.clone())
                 .prop_map(|(c, (a, b))| Tree::Bin(c, Box::new(a), Box::new(b))),
             pair.prop_map(|(a, b)| Tree::Call("ceil_div", vec![a, b])),
-            (prop::sample::select(vec!["min", "max"]), prop::collection::vec(inner, 2..4))
+            (prop::sample::select(vec!["min", "max"]), prop::collection::vec(inner.clone(), 2..4))
                 .prop_map(|(f, args)| Tree::Call(f, args)),
+            prop::collection::vec(inner, 4).prop_map(|args| Tree::Call("if_le", args)),
         ]
     })
 }
@@ -225,6 +269,13 @@ impl Tree {
                     .iter()
                     .filter_map(|v| if let Value::Int(i) = v { Some(*i) } else { None })
                     .collect();
+                if *f == "if_le" {
+                    let is_at_most = match (values[0], values[1]) {
+                        (Value::Int(a), Value::Int(b)) => a <= b,
+                        (a, b) => a.as_f64() <= b.as_f64(),
+                    };
+                    return Some(if is_at_most { values[2] } else { values[3] });
+                }
                 let floats = values.iter().map(|v| v.as_f64());
                 match (*f, ints.len() == values.len()) {
                     ("min", true) => ints.into_iter().min().map(Value::Int),
