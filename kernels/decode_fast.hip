@@ -362,7 +362,12 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
     const shared_rows<HEAD_DIM> rows(shared, group, parts);
     const int left = gather_waves(sums, rows, wave, waves, lane);
     const index_t head_of_group = (index_t)b * gridDim.x * group + g * group;
-    put_results(
-        rows, left, out, lse, part_out, part_stats, arrived, head_of_group, g * group, HEAD_DIM,
+    put_split(
+        rows, left, out, lse, part_out, part_stats, split, splits, b, head_of_group, g * group, HEAD_DIM,
+        out_stride_s, out_stride_h);
+    if (splits == 1) return;
+    if (!arrives_last(arrived, g, b, splits, (int *)rows.end())) return;
+    join_splits<HEAD_DIM>(
+        group, out, lse, part_out, part_stats, splits, b, head_of_group, g * group, HEAD_DIM,
         out_stride_s, out_stride_h);
 }

@@ -153,8 +153,10 @@ __device__ __forceinline__ void add_part(
     }
 }
 
+// why: with f32 and 4 heads NVIDIA's compiler spills a few registers to have two blocks in a multiprocessor.
 template <typename KV, typename Out, int DIMS, int HEADS, bool FULL>
-__global__ void __launch_bounds__(MOST_WAVES * WAVE) decode_vector(
+__global__ void __launch_bounds__(
+    MOST_WAVES * WAVE, sizeof(KV) == 4 && HEADS == 4 ? 1 : 0) decode_vector(
     const KV *q, const KV *k, const KV *v, Out *out, float *lse, float *part_out, float2 *part_stats,
     unsigned *arrived, const int *seq_lens, int group, int head_blocks, int head_dim, int window_len,
     int parts, float scale, index_t q_stride_s, index_t q_stride_h, index_t out_stride_s,
@@ -171,6 +173,7 @@ __global__ void __launch_bounds__(MOST_WAVES * WAVE) decode_vector(
     const int lane = lane_of_wave(), lane_row = lane / LANES;
     const int end = seq_lens[b], begin = first_key(end, window_len), keys = end - begin;
     const float to_log2 = scale * 1.44269504088896340736f;
+    const int row_dim = FULL ? DIMS : head_dim;
     // The heads of this block.
     const int most_heads = (group + head_blocks - 1) / head_blocks;
     const int first_head = g * group + blockIdx.x % head_blocks * most_heads;
@@ -179,7 +182,7 @@ __global__ void __launch_bounds__(MOST_WAVES * WAVE) decode_vector(
     // Whether the row has this lane's piece: what is none counts as zeros.
     bool has[PIECES];
 #pragma unroll
-    for (int p = 0; p < PIECES; ++p) has[p] = FULL || shape::dim(lane, p) < head_dim;
+    for (int p = 0; p < PIECES; ++p) has[p] = FULL || shape::dim(lane, p) < row_dim;
     // A lane's 8 numbers of a row, as they were loaded.
     struct own_words { uint4 piece[PIECES]; };
     auto load = [&](const char *row) {
@@ -314,8 +317,13 @@ __global__ void __launch_bounds__(MOST_WAVES * WAVE) decode_vector(
 
     const shared_rows<DIMS> rows(shared, heads, parts);
     const int left = gather_waves(sums, rows, wave, waves, lane);
-    const index_t num_heads = gridDim.x / head_blocks * group;
-    put_results(
-        rows, left, out, lse, part_out, part_stats, arrived, b * num_heads + first_head, first_head,
-        FULL ? DIMS : head_dim, out_stride_s, out_stride_h);
+    const index_t num_heads = gridDim.x / head_blocks * group, head_of_all = b * num_heads + first_head;
+    put_split(
+        rows, left, out, lse, part_out, part_stats, split, splits, b, head_of_all, first_head, row_dim,
+        out_stride_s, out_stride_h);
+    if (splits == 1) return;
+    if (!arrives_last(arrived, blockIdx.x, b, splits, (int *)rows.end())) return;
+    join_splits<DIMS>(
+        heads, out, lse, part_out, part_stats, splits, b, head_of_all, first_head, row_dim, out_stride_s,
+        out_stride_h);
 }

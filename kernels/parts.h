@@ -114,18 +114,17 @@ __device__ __forceinline__ int gather_waves(
     return left;
 }
 
-// Writes the results of a block's heads, `rows.group` of them from `first_head` of sequence b on, of their first
-// `count` parts. Where the keys are split over blocks, `arrived` of this block's heads counts those that have
-// done their part; the last has all parts before it, and leaves 0 there.
-//   part_out [.., splits, HEAD_DIM], part_stats [.., splits], lse [..]: of all heads; `first` is the first one's
-//   head_dim at most HEAD_DIM
+// What a block has of its heads: `rows.group` of them from `first_head` of sequence b on, row `first` of all
+// heads of the batch; their sums of all keys of the split are the first `count` parts of `rows`. Goes to the
+// results, or where there are more splits to
+//   part_out [.., splits, HEAD_DIM], part_stats [.., splits], as lse [..] of all heads.
+// Dimensions from head_dim on are none.
 template <int HEAD_DIM, typename Out>
-__device__ __forceinline__ void put_results(
+__device__ __forceinline__ void put_split(
     const shared_rows<HEAD_DIM> &rows, int count, Out *out, float *lse, float *part_out,
-    float2 *part_stats, unsigned *arrived, index_t first, int first_head, int head_dim,
+    float2 *part_stats, int split, int splits, int b, index_t first, int first_head, int head_dim,
     index_t out_stride_s, index_t out_stride_h) {
     constexpr int QUADS = HEAD_DIM / 4;
-    const int split = blockIdx.y, splits = gridDim.y, b = blockIdx.z;
     for (int item = threadIdx.x; item < rows.group * QUADS; item += blockDim.x) {
         const int head = item / QUADS, d = 4 * (item % QUADS);
         if (d >= head_dim) continue;
@@ -142,18 +141,28 @@ __device__ __forceinline__ void put_results(
             if (d == 0) part_stats[part] = {x.maximum, x.total};
         }
     }
-    if (splits == 1) return;
+}
 
-    int *is_last = (int *)rows.end();
+// Whether this block is the last of the `splits` that have the same x and z: then it sees what all others put
+// before, and the counter, arrived[z][x], is 0 again. `is_last` is shared memory that nobody reads any more.
+__device__ __forceinline__ bool arrives_last(unsigned *arrived, int x, int z, int splits, int *is_last) {
     __syncthreads();
     if (threadIdx.x == 0) {
-        unsigned *arrivals = arrived + b * gridDim.x + blockIdx.x;
-        *is_last = ticket(arrivals) == splits - 1;
-        if (*is_last) *arrivals = 0;
+        unsigned *count = arrived + z * gridDim.x + x;
+        *is_last = ticket(count) == splits - 1;
+        if (*is_last) *count = 0;
     }
     __syncthreads();
-    if (!*is_last) return;
-    for (int item = threadIdx.x; item < rows.group * QUADS; item += blockDim.x) {
+    return *is_last;
+}
+
+// The results of `heads` heads from what put_split made of their splits.
+template <int HEAD_DIM, typename Out>
+__device__ __forceinline__ void join_splits(
+    int heads, Out *out, float *lse, const float *part_out, const float2 *part_stats, int splits, int b,
+    index_t first, int first_head, int head_dim, index_t out_stride_s, index_t out_stride_h) {
+    constexpr int QUADS = HEAD_DIM / 4;
+    for (int item = threadIdx.x; item < heads * QUADS; item += blockDim.x) {
         const int head = item / QUADS, d = 4 * (item % QUADS);
         if (d >= head_dim) continue;
         const index_t row = first + head;
