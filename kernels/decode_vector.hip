@@ -30,8 +30,11 @@
 //            for the sums of `parts` waves: 4 * heads * (parts * (DIMS + 6) + 8) + 16 bytes, where `heads` =
 //            ceil(group / head_blocks) are the heads of a block. Static beside it: the weights.
 // Requires:  DIMS 64, 128 or 256; head_dim a multiple of 8 up to DIMS, and FULL where it is DIMS; HEADS 1, 2, 4
-//            or 8, heads <= HEADS; 1 <= parts <= waves. Rows of K and V less than 2^25 bytes apart.
+//            or 8, heads <= HEADS, a head in each block; 1 <= parts <= waves; rows of K and V less than 2^26 bytes
+//            apart.
 //            seq_lens[b] = 0 is legal.
+// History:   v1 read as many rows of K a lane at waves of 64 as at 32: up to 55 registers did not fit with 8 heads
+//            (attnbench inspect kernels/decode_vector.toml --arch gfx942).
 #include "parts.h"
 
 // Waves of a block at most.
@@ -68,9 +71,9 @@ template <typename KV, int DIMS, int HEADS> struct lane_shape {
     }
 };
 
-// Adds up N numbers over the lanes whose numbers differ in the bits from MASK down to LAST. The highest bit
-// says which half of the numbers a lane keeps, and so on: of N / 2, N / 4, ... from 0 to the last one, which
-// all lanes that would halve it have. In the end x[j] is number `lane bits * left + j`, of `left` ones.
+// Adds up N numbers over the lanes that differ in the bits MASK, MASK / 2, ... LAST of lane, by halving: of two
+// lanes that differ in a bit one keeps the first half of its numbers, the other the second half; the last
+// number both keep. In the end a lane has max(1, N / lanes) sums, from number (those bits of lane) * N / lanes on.
 template <int N, int MASK, int LAST>
 __device__ __forceinline__ void add_halving(float *x, int lane) {
     if constexpr (MASK >= LAST) {
@@ -85,7 +88,7 @@ __device__ __forceinline__ void add_halving(float *x, int lane) {
     }
 }
 
-// Reduces a number over the lanes whose numbers differ in the bits from MASK up to below END.
+// Reduces a number over the lanes that differ in the bits MASK, 2 MASK, ... below END of lane.
 template <int MASK, int END, typename Op>
 __device__ __forceinline__ float over_lanes(float x, Op op) {
     if constexpr (MASK < END) {
@@ -95,15 +98,15 @@ __device__ __forceinline__ float over_lanes(float x, Op op) {
     }
 }
 
-// What a wave has of its keys: this lane's head's maximum of scores times log2(e) and (in the loop, its
-// share of) sum of weights; and this lane's share of the sums of values, first of all heads, number
-// head * OWN + i, in the end VALUES of these numbers.
+// What a wave has of its keys: the maximum of scores times log2(e), and of the sum of weights this lane's share,
+// both of the lane's head; and its share of the sums of values, number head * OWN + i. After the loop `total`
+// is whole, and the values are VALUES of those numbers, whole too, from lane row * VALUES on.
 template <typename KV, int DIMS, int HEADS> struct vector_sums {
     typedef lane_shape<KV, DIMS, HEADS> shape;
     float maximum, total, values[HEADS * shape::OWN];
 };
 
-// A number of each lane's head, of the head that is asked for.
+// What the lanes of a head have for it.
 template <typename Shape> __device__ __forceinline__ float of_head(float x, int head) {
     return lane_from(x, head * Shape::HEAD_LANES);
 }
@@ -113,7 +116,7 @@ __device__ __forceinline__ void put_part(
     const vector_sums<KV, DIMS, HEADS> &sums, const shared_rows<DIMS> &rows, int part, int lane) {
     typedef lane_shape<KV, DIMS, HEADS> shape;
     const int own = lane / shape::HEAD_LANES, first = lane / shape::LANES * shape::VALUES;
-    if (lane % shape::HEAD_LANES == 0 && own < rows.group) {
+    if (lane % shape::HEAD_LANES == 0 && own < rows.group) {  // so in the first row of lanes
         *rows.stat(part, own) = {sums.maximum, sums.total};
     }
 #pragma unroll

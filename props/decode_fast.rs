@@ -73,16 +73,16 @@ fn faults_in_fragments_and_merges_are_caught() {
         (
             "fast_last_tile_unmasked",
             "decode_fast.hip",
-            "lane_key(lane, i) < keys ?",
-            "lane_key(lane, i) < keys + 1 ?",
+            "lane_key(lane, i) < keys - first ?",
+            "lane_key(lane, i) < keys - first + 1 ?",
         ),
         (
             "fast_a_wave_is_left_out",
-            "decode_fast.hip",
-            "wave >= half && wave < left",
-            "wave > half && wave < left",
+            "parts.h",
+            "if (wave >= left - moved && wave < left) put_part",
+            "if (wave > left - moved && wave < left) put_part",
         ),
-        ("fast_lse_in_base_two", "decode_fast.hip", " * 0.693147180559945309417f", ""),
+        ("fast_lse_in_base_two", "parts.h", " * 0.693147180559945309417f", ""),
         (
             "fast_splits_take_the_same_tiles",
             "decode_fast.hip",
