@@ -21,8 +21,8 @@
 //   At the end the waves' sums are put together through shared memory, by all threads, and those of the
 //   splits by the block that arrives last, through memory. The order of all sums is fixed, so the same
 //   case has the same bits.
-// Launch:    grid (splits, num_kv_heads, batch), block (waves of the device) up to 8, 16 for HEAD_DIM 64.
-//            Shared: room for the sums of `parts` waves: 4 * group * (parts * (HEAD_DIM + 6) + 4) + 16
+// Launch:    grid (num_kv_heads, splits, batch), block (waves of the device) up to 8, 16 for HEAD_DIM 64.
+//            Shared: room for the sums of `parts` waves: 4 * group * (parts * (HEAD_DIM + 6) + 8) + 16
 //            bytes. The manifest's rule says what is best for a shape on a device.
 // Requires:  HEAD_DIM 64, 128 or 256; HEADS 8 (at waves of 32) or 16; group <= HEADS; 1 <= parts <= waves.
 //            16 rows of K or V lie within 2^31 elements. seq_lens[b] = 0 is legal.
@@ -49,6 +49,7 @@
 //   the first data and 4 us to put 16 heads of 8 waves and 2 splits together. At 512 keys latency: half of
 //   the time is before the first data. HEAD_DIM 256 on NVIDIA keeps 10 to 42 registers in local memory.
 #include "matrix.h"
+#include "parts.h"
 
 // The first of 8 (or 4) dimensions of a row of V that a lane loads at once, and how many rows' pieces.
 template <int HEAD_DIM> struct v_pieces {
@@ -91,11 +92,6 @@ __device__ __forceinline__ float max_of_4(const float *x) {
     return fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3]));
 }
 
-// 2^(a - b), where b >= a, or both are -inf: then nothing is there to be weighted.
-__device__ __forceinline__ float factor_of(float a, float b) {
-    return a == -INFINITY ? 0.0f : power_of_2(a - b);
-}
-
 template <int HEAD_DIM, int HEAD_BLOCKS>
 __device__ __forceinline__ void scale_values(
     wave_sums<HEAD_DIM, HEAD_BLOCKS> &sums, int block, float factor, int lane) {
@@ -107,29 +103,6 @@ __device__ __forceinline__ void scale_values(
         for (int e = 0; e < LANE_KEYS; ++e) sums.values[block][m][e] *= of[e & 1];
     }
 }
-
-// The sums of parts as rows of shared memory: of each head those of all parts, HEAD_DIM values each, and
-// behind them every row's maximum and total.
-template <int HEAD_DIM> struct shared_rows {
-    // why: 4 more than the values, and 4 more a head, so that rows that are written at once begin in
-    // different banks.
-    static constexpr int ROW = HEAD_DIM + 4, MORE = 4;
-    float *values;
-    float2 *stats;
-    int group, parts;
-
-    __device__ shared_rows(float *shared, int group, int parts)
-        : values(shared), stats((float2 *)(shared + group * (parts * ROW + MORE))), group(group),
-          parts(parts) {}
-    // The first float behind all.
-    __device__ __forceinline__ float *end() const { return (float *)(stats + group * parts); }
-    __device__ __forceinline__ float *row(int part, int head) const {
-        return values + head * (parts * ROW + MORE) + part * ROW;
-    }
-    __device__ __forceinline__ float2 *stat(int part, int head) const {
-        return stats + head * parts + part;
-    }
-};
 
 template <int HEAD_DIM, int HEAD_BLOCKS>
 __device__ __forceinline__ void put_part(
@@ -192,65 +165,6 @@ __device__ __forceinline__ void add_part(
     }
 }
 
-// Parts put together, for 4 dimensions of a head: the sum of values and of weights, to the maximum.
-struct joined { float sum[4], maximum, total; };
-
-// Adds the first MANY of `count` parts, or as many as there are, whose values are STEP apart: their loads are
-// under way together.
-template <int STEP, int MANY>
-__device__ __forceinline__ void join_some(
-    joined &all, const float *values, const float2 *stats, int count) {
-    float4 value[MANY];
-    float2 stat[MANY];
-#pragma unroll
-    for (int i = 0; i < MANY; ++i) {
-        const int part = i < count ? i : 0;
-        stat[i] = stats[part];
-        value[i] = *(const float4 *)(values + part * STEP);
-        if (i >= count) stat[i] = {-INFINITY, 0.0f};
-    }
-    float now = all.maximum;
-#pragma unroll
-    for (int i = 0; i < MANY; ++i) now = fmaxf(now, stat[i].x);
-    const float base = now == -INFINITY ? 0.0f : now;
-    const float own = power_of_2(all.maximum - base);
-    all.maximum = now;
-    all.total *= own;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) all.sum[i] *= own;
-#pragma unroll
-    for (int i = 0; i < MANY; ++i) {
-        const float factor = power_of_2(stat[i].x - base);
-        all.total += stat[i].y * factor;
-        all.sum[0] += value[i].x * factor, all.sum[1] += value[i].y * factor;
-        all.sum[2] += value[i].z * factor, all.sum[3] += value[i].w * factor;
-    }
-}
-template <int STEP>
-__device__ __forceinline__ joined join(const float *values, const float2 *stats, int count) {
-    joined all = {{0.0f, 0.0f, 0.0f, 0.0f}, -INFINITY, 0.0f};
-    for (; count >= 8; count -= 8, values += 8 * STEP, stats += 8) {
-        join_some<STEP, 8>(all, values, stats, 8);
-    }
-    for (; count > 0; count -= 2, values += 2 * STEP, stats += 2) {
-        join_some<STEP, 2>(all, values, stats, count);
-    }
-    return all;
-}
-
-template <typename Out>
-__device__ __forceinline__ void put_out(const joined &x, Out *out, float *lse) {
-    Out four[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) four[i] = rounded<Out>::from(normalised(x.sum[i], x.total));
-    if constexpr (sizeof(Out) == 4) {
-        *(uint4 *)out = *(const uint4 *)four;
-    } else {
-        *(uint2 *)out = *(const uint2 *)four;
-    }
-    if (lse) *lse = (x.maximum + log2f(x.total)) * 0.693147180559945309417f;
-}
-
 template <typename KV, typename Out, int HEAD_DIM, int HEADS, int DEPTH>
 __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) decode_fast(
     const KV *q, const KV *k, const KV *v, Out *out, float *lse, float *part_out, float2 *part_stats,
@@ -268,7 +182,7 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
     // Tiles that they hold.
     constexpr int HELD = WMMA && HEAD_DIM > 64 ? 1 : DEPTH;
     extern __shared__ float shared[];
-    const int split = blockIdx.x, splits = gridDim.x, g = blockIdx.y, b = blockIdx.z;
+    const int g = blockIdx.x, split = blockIdx.y, splits = gridDim.y, b = blockIdx.z;
     const int wave = wave_of_block(), waves = blockDim.x / WAVE, lane = lane_of_wave();
     const int end = seq_lens[b], begin = first_key(end, window_len), keys = end - begin;
     const float to_log2 = scale * 1.44269504088896340736f;
@@ -468,58 +382,15 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
 #pragma unroll
     for (int block = 0; block < HEAD_BLOCKS; ++block) sums.total[block] = head_sum(sums.total[block]);
 
-    // The waves' sums: those that there is no room for go to others first.
     const shared_rows<HEAD_DIM> rows(shared, group, parts);
-    int left = waves;
-    while (left > parts) {
-        const int moved = min(parts, min(left - parts, left / 2));
-        if (wave >= left - moved && wave < left) put_part(sums, rows, wave - (left - moved), lane);
-        __syncthreads();
-        if (wave >= left - 2 * moved && wave < left - moved) {
-            add_part(sums, rows, wave - (left - 2 * moved), lane);
-        }
-        __syncthreads();
-        left -= moved;
-    }
-    if (wave < left) put_part(sums, rows, wave, lane);
-    __syncthreads();
-
-    constexpr int QUADS = HEAD_DIM / 4;
-    const index_t head_of_group = (index_t)b * gridDim.y * group + g * group;
-    for (int item = threadIdx.x; item < group * QUADS; item += blockDim.x) {
-        const int head = item / QUADS, d = 4 * (item % QUADS);
-        const joined x =
-            join<shared_rows<HEAD_DIM>::ROW>(rows.row(0, head) + d, rows.stat(0, head), left);
-        const index_t row = head_of_group + head;
-        if (splits == 1) {
-            put_out(
-                x, out + b * out_stride_s + (g * group + head) * out_stride_h + d,
-                d == 0 && lse ? lse + row : nullptr);
-        } else {
-            const index_t part = row * splits + split;
-            *(float4 *)(part_out + part * HEAD_DIM + d) = {x.sum[0], x.sum[1], x.sum[2], x.sum[3]};
-            if (d == 0) part_stats[part] = {x.maximum, x.total};
-        }
-    }
+    const int left = gather_waves(sums, rows, wave, waves, lane);
+    const index_t head_of_group = (index_t)b * gridDim.x * group + g * group;
+    put_split(
+        rows, left, out, lse, part_out, part_stats, split, splits, b, head_of_group, g * group, HEAD_DIM,
+        out_stride_s, out_stride_h);
     if (splits == 1) return;
-
-    // The block that arrives last has all parts before it.
-    int *is_last = (int *)rows.end();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        unsigned *count = arrived + b * gridDim.y + g;
-        *is_last = ticket(count) == splits - 1;
-        if (*is_last) *count = 0;
-    }
-    __syncthreads();
-    if (!*is_last) return;
-    for (int item = threadIdx.x; item < group * QUADS; item += blockDim.x) {
-        const int head = item / QUADS, d = 4 * (item % QUADS);
-        const index_t row = head_of_group + head;
-        const joined x =
-            join<HEAD_DIM>(part_out + row * splits * HEAD_DIM + d, part_stats + row * splits, splits);
-        put_out(
-            x, out + b * out_stride_s + (g * group + head) * out_stride_h + d,
-            d == 0 && lse ? lse + row : nullptr);
-    }
+    if (!arrives_last(arrived, g, b, splits, (int *)rows.end())) return;
+    join_splits<HEAD_DIM>(
+        group, out, lse, part_out, part_stats, splits, b, head_of_group, g * group, HEAD_DIM,
+        out_stride_s, out_stride_h);
 }

@@ -34,15 +34,8 @@
 typedef unsigned int word_t;  // two elements of 16 bits, the first one low
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
-constexpr int WAVE = 32;
 #define MATRIX_MMA
-#elif defined(__AMDGCN__)
-#if defined(__GFX9__)
-constexpr int WAVE = 64;
-#else
-constexpr int WAVE = 32;
-#endif
-#if defined(__gfx90a__) || defined(__gfx940__) || defined(__gfx941__) || defined(__gfx942__) || \
+#elif defined(__gfx90a__) || defined(__gfx940__) || defined(__gfx941__) || defined(__gfx942__) || \
     defined(__gfx950__)
 #define MATRIX_MFMA
 #elif defined(__GFX11__)
@@ -51,9 +44,6 @@ constexpr int WAVE = 32;
 #elif defined(__gfx1200__) || defined(__gfx1201__)
 #define MATRIX_WMMA 12
 #define MATRIX_WMMA_OF(type) __builtin_amdgcn_wmma_f32_16x16x16_##type##_w32_gfx12
-#endif
-#else
-constexpr int WAVE = warpSize;
 #endif
 #if !defined(MATRIX_MMA) && !defined(MATRIX_MFMA) && !defined(MATRIX_WMMA)
 #define MATRIX_BY_HAND
@@ -79,8 +69,6 @@ constexpr int LANE_WORDS = LANE_KEYS / 2;
 constexpr int PARTS = TILE_KEYS / LANE_KEYS, BLOCK_HEADS = WAVE / PARTS;
 // Dimensions of a piece of K; rows of K of a tile that a lane loads.
 constexpr int PIECE = 8 * PARTS, K_ROWS = TILE_KEYS / BLOCK_HEADS;
-
-__device__ __forceinline__ int lane_of_wave() { return threadIdx.x % WAVE; }
 
 // The wave's number. It is the same for all lanes, which a compiler for AMD does not see by itself: it
 // then keeps addresses and loops of a wave in vector registers and masks.
@@ -120,30 +108,6 @@ __device__ __forceinline__ float head_sum(float x) {
     constexpr int step = IS_MMA ? 1 : 16;
     x += lane_xor(x, step);
     return PARTS == 2 ? x : x + lane_xor(x, 2 * step);
-}
-
-// What orders the lanes of a wave where they pass something through shared memory.
-__device__ __forceinline__ void wave_sync() {
-#if defined(__AMDGCN__)
-    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
-    __builtin_amdgcn_wave_barrier();
-    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
-#else
-    __syncwarp();
-#endif
-}
-
-// 2^x by the instruction for it: within 2 ulp, and 0 may stand for what is below 2^-126.
-__device__ __forceinline__ float power_of_2(float x) {
-#if defined(MATRIX_MMA)
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-#elif defined(__AMDGCN__)
-    return __builtin_amdgcn_exp2f(x);
-#else
-    return exp2f(x);
-#endif
 }
 
 // Two numbers rounded into one word, and one element of a word.
@@ -200,17 +164,6 @@ template <typename T> __device__ __forceinline__ void settle(T &x) {
 #endif
 }
 
-// 16 bytes of memory that is used once.
-__device__ __forceinline__ uint4 load16(const void *from) {
-#if defined(MATRIX_MMA)
-    uint4 x;
-    asm volatile("ld.global.nc.L1::evict_first.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "l"(from));
-    return x;
-#else
-    return *(const uint4 *)from;
-#endif
-}
 __device__ __forceinline__ uint2 load8(const void *from) { return *(const uint2 *)from; }
 
 #if defined(MATRIX_BY_HAND)

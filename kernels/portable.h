@@ -11,6 +11,22 @@
 // Offsets into tensors are 64-bit: a cache of 2^31 elements is ordinary.
 typedef long long index_t;
 
+// Lanes of a wave, where a type or an unrolled loop depends on it: in device code, as warpSize. AMD's RDNA
+// has waves of 32 unless the compiler is told otherwise.
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+constexpr int WAVE = 32;
+#elif defined(__AMDGCN__)
+#if defined(__GFX9__)
+constexpr int WAVE = 64;
+#else
+constexpr int WAVE = 32;
+#endif
+#else
+constexpr int WAVE = warpSize;
+#endif
+
+__device__ __forceinline__ int lane_of_wave() { return threadIdx.x % WAVE; }
+
 // A shuffle among the lanes of one wave, of a built-in type. NVIDIA wants the mask of lanes that
 // take part.
 template <typename T>
@@ -22,6 +38,24 @@ __device__ __forceinline__ T lane_xor(T value, int mask) {
 #endif
 }
 
+// lane_xor by a mask known to the compiler: on AMD without an address, within 16 lanes mostly in the instruction
+// that uses it (DPP).
+template <int MASK>
+__device__ __forceinline__ float lane_swap(float x) {
+#if defined(__AMDGCN__)
+#if defined(__GFX9__)
+    // Of four lanes any order; of 16, a rotation by half.
+    constexpr int DPP = MASK == 1 ? 0xb1 : MASK == 2 ? 0x4e : MASK == 8 ? 0x128 : 0;
+#else
+    constexpr int DPP = MASK < 16 ? 0x160 + MASK : 0;
+#endif
+    const int bits = __float_as_int(x);
+    if constexpr (DPP != 0) return __int_as_float(__builtin_amdgcn_mov_dpp(bits, DPP, 0xf, 0xf, true));
+    if constexpr (MASK < 32) return __int_as_float(__builtin_amdgcn_ds_swizzle(bits, MASK << 10 | 0x1f));
+#endif
+    return lane_xor(x, MASK);
+}
+
 // The value of another lane of the wave.
 template <typename T>
 __device__ __forceinline__ T lane_from(T value, int lane) {
@@ -29,6 +63,16 @@ __device__ __forceinline__ T lane_from(T value, int lane) {
     return __shfl_sync(0xffffffffu, value, lane);
 #else
     return __shfl(value, lane);
+#endif
+}
+
+// A number that is the same in all lanes of a wave, which a compiler for AMD does not see by itself: it then keeps
+// addresses and loops in vector registers and masks.
+__device__ __forceinline__ int same_in_wave(int x) {
+#if defined(__AMDGCN__)
+    return __builtin_amdgcn_readfirstlane(x);
+#else
+    return x;
 #endif
 }
 
@@ -50,6 +94,17 @@ __device__ __forceinline__ unsigned ticket(unsigned *counter) {
     return taken;
 #else
     return __hip_atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
+#endif
+}
+
+// What orders the lanes of a wave where they pass something through shared memory.
+__device__ __forceinline__ void wave_sync() {
+#if defined(__AMDGCN__)
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
+    __builtin_amdgcn_wave_barrier();
+    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
+#else
+    __syncwarp();
 #endif
 }
 
@@ -98,6 +153,31 @@ __device__ __forceinline__ T block_reduce(T x, T *slots, Op op) {
     x = slots[0];
     for (int w = 1; w < waves; ++w) x = op(x, slots[w]);
     return x;
+}
+
+// 2^x by the instruction for it: within 2 ulp, and 0 may stand for what is below 2^-126.
+__device__ __forceinline__ float power_of_2(float x) {
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#elif defined(__AMDGCN__)
+    return __builtin_amdgcn_exp2f(x);
+#else
+    return exp2f(x);
+#endif
+}
+
+// 16 bytes of memory that is used once.
+__device__ __forceinline__ uint4 load16(const void *from) {
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+    uint4 x;
+    asm volatile("ld.global.nc.L1::evict_first.L2::256B.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "l"(from));
+    return x;
+#else
+    return *(const uint4 *)from;
+#endif
 }
 
 // Softmax scale, and the softcap where there is one.

@@ -1,4 +1,4 @@
-//! `kernels/decode_fast.toml`, which is named by its path as long as it is not built in.
+//! `decode_fast`: its fragments, of every kind of matrix instruction, and its merges.
 
 use super::bench::{Bench, mutated};
 
@@ -78,35 +78,29 @@ fn faults_in_fragments_and_merges_are_caught() {
         ),
         (
             "fast_a_wave_is_left_out",
-            "decode_fast.hip",
+            "parts.h",
             "    if (wave < left) put_part(sums, rows, wave, lane);",
             "    if (wave < left) put_part(sums, rows, wave > 0 ? wave - 1 : 0, lane);",
         ),
         (
             "fast_waves_without_room_are_lost",
-            "decode_fast.hip",
+            "parts.h",
             "            add_part(sums, rows, wave - (left - 2 * moved), lane);\n",
             "",
         ),
         (
             "fast_a_part_too_few",
-            "decode_fast.hip",
+            "parts.h",
             "part_stats + row * splits, splits);",
             "part_stats + row * splits, splits - 1);",
         ),
         (
             "fast_the_tail_counts_twice",
-            "decode_fast.hip",
+            "parts.h",
             "if (i >= count) stat[i] = {-INFINITY, 0.0f};",
             "",
         ),
-        (
-            "fast_the_last_block_does_not_wait",
-            "decode_fast.hip",
-            "*is_last = ticket(count) == splits - 1;",
-            "*is_last = ticket(count) == 0;",
-        ),
-        ("fast_lse_in_base_two", "decode_fast.hip", " * 0.693147180559945309417f", ""),
+        ("fast_lse_in_base_two", "parts.h", " * 0.693147180559945309417f", ""),
         (
             "fast_splits_take_the_same_tiles",
             "decode_fast.hip",

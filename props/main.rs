@@ -5,6 +5,7 @@ mod bench;
 mod corpus;
 mod decode;
 mod decode_fast;
+mod decode_vector;
 mod device;
 mod diagnose;
 mod faults;

@@ -287,7 +287,7 @@ class Bench:
         shutil.copytree(ROOT / "kernels", folder, dirs_exist_ok=True)
         source = (folder / "decode_fast.hip").read_text()
         begin = "    extern __shared__ float shared[];\n"
-        merge = "    // The waves' sums: those that there is no room for go to others first.\n"
+        merge = "    const shared_rows<HEAD_DIM> rows(shared, group, parts);\n"
         assert source.count(begin) == source.count(merge) == 1
         source = source.replace(begin, begin + "    const long long begun = clock64();\n")
         source = source.replace(merge, "    const long long now = clock64(), wait = (now - begun) * 33 / 1000;"
@@ -316,10 +316,8 @@ class Bench:
         slow_status, slow = run(
             "bench-slowed", self.slowed(), "--shapes", loops, "--layout", "NHD,HND", *then
         )
-        others = [name for name in ("decode_vector", "decode_split", "decode_online")
-                  if (ROOT / f"kernels/{name}.toml").exists()]
-        for name in others:
-            run(f"bench-{name}", name, "--shapes", "llama8b_b8_8k,llama8b_b1_512,mha_b8_4k", *beside)
+        for name in ("decode_vector", "decode_split", "decode_online"):
+            run(f"bench-{name}", ROOT / f"kernels/{name}.toml", "--shapes", "llama8b_b8_8k,llama8b_b1_512,mha_b8_4k", *beside)
         said = [change["change"] for change in again.get("changes", [])]
         slower = [change["change"] for change in slow.get("changes", [])]
         ratios = [entry["ratio"] for entry in first.get("versus", [])]

@@ -15,7 +15,7 @@ use serde_json::Value;
 use std::sync::LazyLock;
 
 /// The compiler, where there is one; said once where there is none.
-fn builder() -> Option<&'static Builder> {
+pub fn builder() -> Option<&'static Builder> {
     static BUILDER: LazyLock<Option<Builder>> =
         LazyLock::new(|| match Compiler::find(chosen(|name| std::env::var_os(name)).as_deref()) {
             Ok(compiler) => Some(Builder { compiler, cache_dir: cache() }),
@@ -29,7 +29,7 @@ fn builder() -> Option<&'static Builder> {
 
 /// The document on standard output, checked against its schema, and its rows.
 #[track_caller]
-fn rows(ran: &Ran) -> Vec<Row> {
+pub fn rows(ran: &Ran) -> Vec<Row> {
     static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
         let text = include_str!("../../golden/schema/attnbench-inspect-1.json");
         let schema = serde_json::from_str(text).expect("the schema is JSON");

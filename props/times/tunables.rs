@@ -73,7 +73,7 @@ fn wrong_rules_are_told() {
 #[test]
 fn a_counter_that_is_not_set_back_is_a_stray_write() {
     let reset = "        if (*is_last) *count = 0;\n";
-    let folder = mutated("fast_counter_stays", &[("decode_fast.hip", reset, "")]);
+    let folder = mutated("fast_counter_stays", &[("parts.h", reset, "")]);
     let manifest = folder.join("decode_fast.toml");
     let manifest = manifest.to_str().expect("a plain path");
     let sweep = ["sweep", manifest, "--device", "cpu", "--cases", "64", "--json", "-"];

@@ -41,7 +41,7 @@ pub const BUILTINS: &[Builtin] = &[
         "decode_naive.hip" "scores.hip" "softmax.hip" "pv.hip" "matvec.h" "portable.h"),
     kernel!("decode_online.toml": "decode_online.hip" "portable.h"),
     kernel!("decode_split.toml": "decode_split.hip" "decode_online.hip" "merge.hip" "portable.h"),
-    kernel!("decode_fast.toml": "decode_fast.hip" "matrix.h" "portable.h"),
+    kernel!("decode_fast.toml": "decode_fast.hip" "matrix.h" "parts.h" "portable.h"),
     kernel!("append.toml": "append.hip" "portable.h"),
     kernel!("scores.toml": "scores.hip" "portable.h"),
     kernel!("softmax.toml": "softmax.hip" "portable.h"),
