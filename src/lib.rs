@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | [`report`] | tables and JSON of results |
 //! | [`inspect`] | kernels built for GPUs that are not there: registers, spills, occupancy |
-//! | [`bench`] | time kernels on shapes, beside reading alone, beside others and earlier runs |
+//! | [`mod@bench`] | time kernels on shapes, beside reading alone, beside others and earlier runs |
 //! | [`judge`] | draw cases, run them, compare, shrink, save, replay; judge traces |
 //! | [`kernel`] | manifests, built-in kernels, launches |
 //! | [`device`] | compile and run kernels; the only floor with `unsafe` |

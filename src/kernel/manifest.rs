@@ -102,8 +102,8 @@ pub struct Manifest {
     /// Tunables, in the file's order.
     pub params: Vec<Param>,
     /// What the tunables best are for a case on a device, in the file's order: what `bench` uses. Each
-    /// sees the case's variables, [`DEVICE_VARIABLES`], and the rules before it; one that has no tunable's name is a
-    /// step to a later one.
+    /// sees the case's variables, the device's `units` and `shared_kib`, and the rules before it; one that
+    /// has no tunable's name is a step to a later one.
     pub rule: Vec<(String, Expr)>,
     /// Scratch buffers, in the file's order.
     pub scratch: Vec<Scratch>,
