@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib.util
 import math
+import os
 import sys
 import types
 from pathlib import Path
@@ -29,7 +30,8 @@ def say(text):
 
 
 def one_line(error):
-    text = " ".join(str(error).split()) or type(error).__name__
+    # A library tells of its files by where they are in the user's folder.
+    text = " ".join(str(error).split()).replace(os.path.expanduser("~"), "~") or type(error).__name__
     return text if len(text) <= 400 else text[:397] + "..."
 
 

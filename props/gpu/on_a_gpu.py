@@ -317,7 +317,7 @@ class Bench:
             "bench-slowed", self.slowed(), "--shapes", loops, "--layout", "NHD,HND", *then
         )
         for name in ("decode_vector", "decode_split", "decode_online"):
-            run(f"bench-{name}", ROOT / f"kernels/{name}.toml", "--shapes", "llama8b_b8_8k,llama8b_b1_512,mha_b8_4k", *beside)
+            run(f"bench-{name}", Path(os.path.relpath(ROOT)) / f"kernels/{name}.toml", "--shapes", "llama8b_b8_8k,llama8b_b1_512,mha_b8_4k", *beside)
         said = [change["change"] for change in again.get("changes", [])]
         slower = [change["change"] for change in slow.get("changes", [])]
         ratios = [entry["ratio"] for entry in first.get("versus", [])]
