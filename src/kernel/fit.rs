@@ -95,8 +95,14 @@ impl Manifest {
         from_pos || self.takes(Pointer::SeqLens)
     }
 
-    fn is_ruled(&self, param: &str) -> bool {
-        self.rule.iter().any(|(name, _)| name == param)
+    /// Whether a tunable's rule may say a value: a constant that one alone, any other what it comes to in
+    /// some case.
+    fn may_rule(&self, param: &str, value: i64) -> bool {
+        let rule = self.rule.iter().find(|(name, _)| name == param);
+        rule.is_some_and(|(_, expr)| match expr.names() {
+            [] => expr.eval_int(param, &|_| None) == Ok(value),
+            _ => RULED.contains(&value),
+        })
     }
 
     fn supports_params(&self, case: &Case) -> Result<(), Unsupported> {
@@ -105,7 +111,7 @@ impl Manifest {
             match case.params.get(&param.name) {
                 Some(value) if param.values.contains(value) => {}
                 // A rule may say more values than a sweep draws.
-                Some(value) if self.is_ruled(&param.name) && RULED.contains(value) => {}
+                Some(value) if self.may_rule(&param.name, *value) => {}
                 Some(value) => return Err(self.refuse(&what, value, join(&param.values))),
                 None => return Err(self.refuse(&what, "nothing", join(&param.values))),
             }
