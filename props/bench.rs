@@ -12,7 +12,7 @@ use serde_json::Value;
 const SWEEP_SCHEMA: &str = include_str!("../golden/schema/attnbench-sweep-1.json");
 
 /// Longer than any run of the program here: a hang is a failure, not a wait.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The one compile cache of all tests, kept between runs of them.
 pub fn cache() -> PathBuf {

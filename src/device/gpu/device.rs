@@ -381,8 +381,7 @@ impl Device for GpuDevice {
         let behind =
             [("gfx94", 256), ("gfx95", 256), ("gfx103", 128), ("gfx11", 128), ("gfx12", 128)];
         let behind = behind.iter().find(|(arch, _)| info.arch.starts_with(arch));
-        // A driver that knows of no cache has one, too.
-        info.l2_bytes.max(behind.map_or(1, |(_, mib)| mib << 20))
+        info.l2_bytes.max(behind.map_or(0, |(_, mib)| mib << 20))
     }
 
     fn run(
