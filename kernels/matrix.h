@@ -70,11 +70,10 @@ constexpr int PARTS = TILE_KEYS / LANE_KEYS, BLOCK_HEADS = WAVE / PARTS;
 // Dimensions of a piece of K; rows of K of a tile that a lane loads.
 constexpr int PIECE = 8 * PARTS, K_ROWS = TILE_KEYS / BLOCK_HEADS;
 
-// The wave's number. It is the same for all lanes, which a compiler for AMD does not see by itself: it
-// then keeps addresses and loops of a wave in vector registers and masks.
+// The wave's number; on WMMA as one that is the same in all lanes, or there would not be registers enough.
 __device__ __forceinline__ int wave_of_block() {
 #if defined(MATRIX_WMMA)
-    return __builtin_amdgcn_readfirstlane(threadIdx.x / WAVE);
+    return same_in_wave(threadIdx.x / WAVE);
 #else
     return threadIdx.x / WAVE;
 #endif

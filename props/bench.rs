@@ -178,3 +178,35 @@ pub fn does_nothing() -> PathBuf {
     );
     mutated("does_nothing", &[edit]).join("decode_online.toml")
 }
+
+/// A sweep's document of a kernel on the CPU, with a seed of its own.
+#[track_caller]
+pub fn swept(kernel: &Path, more: &[&str]) -> Value {
+    let kernel = kernel.to_str().expect("a plain path");
+    let sweep = ["sweep", kernel, "--device", "cpu", "--json", "-", "--seed", "9"];
+    Bench::new().run([&sweep[..], more].concat()).document()
+}
+
+/// A manifest of `kernels/`.
+pub fn manifest(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").join(name)
+}
+
+/// Asserts that a kernel passes a sweep at both waves.
+#[track_caller]
+pub fn passes_at_both_waves(kernel: &Path) {
+    for wave in ["32", "64"] {
+        let document = swept(kernel, &["--cases", "150", "--wave", wave]);
+        let kernel = &document["kernels"][0];
+        let counts = (&kernel["cases"], &kernel["failed"], &kernel["verdict"]);
+        assert_eq!(counts, (&150.into(), &0.into(), &"pass".into()), "{kernel:#}");
+    }
+}
+
+/// Asserts that the checker finds nothing in a few cases of a kernel.
+#[track_caller]
+pub fn is_clean_under_the_checker(kernel: &Path) {
+    let document = swept(kernel, &["--cases", "8", "--sanitize", "--time-limit", "60s"]);
+    let kernel = &document["kernels"][0];
+    assert_eq!((&kernel["cases"], &kernel["failed"]), (&8.into(), &0.into()), "{kernel:#}");
+}

@@ -1,25 +1,16 @@
 //! `decode_fast`: its fragments, of every kind of matrix instruction, and its merges.
 
-use super::bench::{Bench, mutated};
+use super::bench::{is_clean_under_the_checker, manifest, mutated, passes_at_both_waves, swept};
+use std::path::PathBuf;
 
-fn sweep(kernel: &str, more: &[&str]) -> serde_json::Value {
-    let sweep = ["sweep", kernel, "--device", "cpu", "--json", "-", "--seed", "9"];
-    Bench::new().run([&sweep[..], more].concat()).document()
-}
-
-fn own() -> String {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/decode_fast.toml").to_owned()
+fn own() -> PathBuf {
+    manifest("decode_fast.toml")
 }
 
 /// The fragments of NVIDIA's matrix instructions at waves of 32, of AMD's at waves of 64.
 #[test]
 fn it_is_right_at_both_waves() {
-    for wave in ["32", "64"] {
-        let document = sweep(&own(), &["--cases", "150", "--wave", wave]);
-        let kernel = &document["kernels"][0];
-        let counts = (&kernel["cases"], &kernel["failed"], &kernel["verdict"]);
-        assert_eq!(counts, (&150.into(), &0.into(), &"pass".into()), "{kernel:#}");
-    }
+    passes_at_both_waves(&own());
 }
 
 /// The fragments of WMMA, by hand too: those of gfx11 and of gfx12, and one with a wrong row of K.
@@ -34,8 +25,7 @@ fn it_is_right_with_the_fragments_of_wmma() {
         edits.extend(fault.then_some(row));
         let folder = mutated(&format!("fast_wmma_{generation}_{fault}"), &edits);
         let manifest = folder.join("decode_fast.toml");
-        let manifest = manifest.to_str().expect("a plain path");
-        let document = sweep(manifest, &["--cases", "100", "--wave", "32", "--fail-fast"]);
+        let document = swept(&manifest, &["--cases", "100", "--wave", "32", "--fail-fast"]);
         let failed = document["kernels"][0]["failed"].as_u64().expect("a count");
         assert_eq!(failed > 0, fault, "{generation}: {document:#}");
     }
@@ -43,9 +33,7 @@ fn it_is_right_with_the_fragments_of_wmma() {
 
 #[test]
 fn the_checker_finds_nothing() {
-    let document = sweep(&own(), &["--cases", "8", "--sanitize", "--time-limit", "60s"]);
-    let kernel = &document["kernels"][0];
-    assert_eq!((&kernel["cases"], &kernel["failed"]), (&8.into(), &0.into()), "{kernel:#}");
+    is_clean_under_the_checker(&own());
 }
 
 /// What is particular to it, wrong: each is caught.
@@ -111,8 +99,7 @@ fn faults_in_fragments_and_merges_are_caught() {
     for (name, file, from, to) in faults {
         let folder = mutated(name, &[(file, from, to)]);
         let manifest = folder.join("decode_fast.toml");
-        let manifest = manifest.to_str().expect("a plain path");
-        let document = sweep(manifest, &["--cases", "150", "--fail-fast"]);
+        let document = swept(&manifest, &["--cases", "150", "--fail-fast"]);
         assert_eq!(document["kernels"][0]["verdict"], "fail", "{name}: {document:#}");
     }
 }

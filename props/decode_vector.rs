@@ -2,33 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use super::bench::{Bench, mutated};
+use super::bench::{
+    Bench, is_clean_under_the_checker, manifest, mutated, passes_at_both_waves, swept,
+};
 use super::inspect::{builder, rows};
+use std::path::PathBuf;
 
-fn sweep(kernel: &str, more: &[&str]) -> serde_json::Value {
-    let sweep = ["sweep", kernel, "--device", "cpu", "--json", "-", "--seed", "9"];
-    Bench::new().run([&sweep[..], more].concat()).document()
-}
-
-fn own() -> String {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/decode_vector.toml").to_owned()
+fn own() -> PathBuf {
+    manifest("decode_vector.toml")
 }
 
 #[test]
 fn it_is_right_at_both_waves() {
-    for wave in ["32", "64"] {
-        let document = sweep(&own(), &["--cases", "150", "--wave", wave]);
-        let kernel = &document["kernels"][0];
-        let counts = (&kernel["cases"], &kernel["failed"], &kernel["verdict"]);
-        assert_eq!(counts, (&150.into(), &0.into(), &"pass".into()), "{kernel:#}");
-    }
+    passes_at_both_waves(&own());
 }
 
 #[test]
 fn the_checker_finds_nothing() {
-    let document = sweep(&own(), &["--cases", "8", "--sanitize", "--time-limit", "60s"]);
-    let kernel = &document["kernels"][0];
-    assert_eq!((&kernel["cases"], &kernel["failed"]), (&8.into(), &0.into()), "{kernel:#}");
+    is_clean_under_the_checker(&own());
 }
 
 /// Weights that are read before they are there are a race. (That they are written only when all have read the
@@ -42,10 +33,9 @@ fn the_checker_sees_weights_read_too_soon() {
     );
     let folder = mutated("vector_weights_read_too_soon", &[fault]);
     let manifest = folder.join("decode_vector.toml");
-    let manifest = manifest.to_str().expect("a plain path");
     let few = ["--dtype", "f16/f16/f16", "--head-dim", "64..64", "--cases", "24"];
     let more = ["--sanitize=race", "--fail-fast", "--time-limit", "60s"];
-    let document = sweep(manifest, &[&few[..], &more].concat());
+    let document = swept(&manifest, &[&few[..], &more].concat());
     let failures = document["kernels"][0]["failures"].as_array().expect("a list");
     let found = failures.iter().any(|f| f["property"] == "sanitize/race");
     assert!(found, "{document:#}");
@@ -145,8 +135,7 @@ fn faults_in_reductions_and_merges_are_caught() {
     for (name, file, from, to) in faults {
         let folder = mutated(name, &[(file, from, to)]);
         let manifest = folder.join("decode_vector.toml");
-        let manifest = manifest.to_str().expect("a plain path");
-        let document = sweep(manifest, &["--cases", "150", "--fail-fast"]);
+        let document = swept(&manifest, &["--cases", "150", "--fail-fast"]);
         assert_eq!(document["kernels"][0]["verdict"], "fail", "{name}: {document:#}");
     }
 }
@@ -161,8 +150,9 @@ fn its_instances_are_these_and_neither_spill_nor_use_scratch() {
     }
     for (head_dim, dims, full) in [("128..128", 128, 1), ("72..120", 128, 0)] {
         let own = own();
+        let own = own.to_str().expect("a plain path");
         let inspect =
-            ["inspect", &own, "--arch", "gfx1030", "--json", "-", "--dtype", "f16/f16/f16"];
+            ["inspect", own, "--arch", "gfx1030", "--json", "-", "--dtype", "f16/f16/f16"];
         let more = ["--head-dim", head_dim, "--deny", "spills,scratch"];
         let told = rows(&Bench::new().run([&inspect[..], &more].concat()).ends_with(0));
         let of_type = told.iter().map(|row| row.entry.clone());

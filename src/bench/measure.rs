@@ -59,9 +59,6 @@ pub struct Bench {
     at_begin: Option<f64>,
 }
 
-/// What is known of a shape's rows. The share of the ceiling is known when the bench has ended.
-pub type Measured = Vec<Row>;
-
 /// A kernel on a shape, judged and ready to be timed by other statistics than ours.
 pub struct Prepared(Entry);
 
@@ -78,7 +75,6 @@ struct Entry {
     row: Row,
     workload: Workload,
     reading: Option<Reading>,
-    calls: u32,
     replays: u32,
     rounds: Vec<Vec<f64>>,
     reads: Vec<f64>,
@@ -126,21 +122,11 @@ impl Bench {
         }
         let (mut timing, buffers) = self.helpers.plain(CEILING_BYTES, self.options.seed);
         let candidates = self.reading.map_or_else(Reading::all, |reading| vec![reading]);
-        timing.subjects = candidates
-            .iter()
-            .map(|how| Subject {
-                launches: vec![self.helpers.read(*how, buffers.clone())],
-                calls: 2,
-                warm: WARM,
-                replays: 10,
-                observed: false,
-            })
-            .collect();
+        let read = |how: &Reading| vec![self.helpers.read(*how, buffers.clone())];
+        timing.subjects = candidates.iter().map(|how| subject(read(how), 2, WARM, 10)).collect();
         let timed = time(trial, &timing, self.options.time_limit)?;
-        let medians = timed.iter().map(|(micros, ..)| middle(micros).unwrap_or(f64::INFINITY));
-        let fastest = candidates.iter().zip(medians).min_by(|a, b| a.1.total_cmp(&b.1));
-        if let Some((how, micros)) = fastest {
-            self.reading = Some(*how);
+        if let Some((how, micros)) = fastest(&candidates, &timed) {
+            self.reading = Some(how);
             let gbs = CEILING_BYTES as f64 / micros / 1e3;
             self.at_begin.get_or_insert(gbs);
             self.see(gbs, CEILING_BYTES as u64);
@@ -170,11 +156,8 @@ impl Bench {
         }
     }
 
-    /// Measures every kernel on a shape. What a kernel does not take is a row that says so.
-    ///
-    /// # Errors
-    /// [`TrialError`]: the device failed; a kernel's own fault is told in its row.
-    pub fn shape(&mut self, shape: &Shape) -> Result<Measured, TrialError> {
+    /// Judges every kernel on a shape. What cannot be timed is a row that says why.
+    fn entries(&mut self, shape: &Shape) -> (Vec<Entry>, Vec<Row>) {
         let (mut rows, mut entries) = (Vec::new(), Vec::<Entry>::new());
         for trial in 0..self.trials.len() {
             // What is right does not depend on the tunables.
@@ -188,6 +171,13 @@ impl Bench {
                 }
             }
         }
+        (entries, rows)
+    }
+
+    /// Measures every kernel on a shape. What a kernel does not take is a row that says so; what is not
+    /// known before the bench has ended is the share of the ceiling.
+    pub fn shape(&mut self, shape: &Shape) -> Vec<Row> {
+        let (mut entries, mut rows) = self.entries(shape);
         // Taking turns, so that what drifts hits all alike.
         for round in 0..self.options.rounds {
             let mut failed = Vec::new();
@@ -203,24 +193,16 @@ impl Bench {
             }
         }
         for entry in entries {
-            rows.push(self.finish(entry));
+            rows.push(entry.finish());
         }
-        Ok(rows)
+        rows
     }
 
     /// Judges every kernel on a shape, for [`Bench::nanoseconds`]. What cannot be timed is a row that says
     /// why.
     pub fn prepare(&mut self, shape: &Shape) -> (Vec<Prepared>, Vec<Row>) {
-        let (mut ready, mut rows) = (Vec::new(), Vec::new());
-        for trial in 0..self.trials.len() {
-            for (case, by_rule) in self.cases(trial, shape) {
-                match self.enter(trial, shape, &case, by_rule, &|_| None, &mut HashMap::new()) {
-                    Ok(entry) => ready.push(Prepared(entry)),
-                    Err(row) => rows.push(*row),
-                }
-            }
-        }
-        (ready, rows)
+        let (entries, rows) = self.entries(shape);
+        (entries.into_iter().map(Prepared).collect(), rows)
     }
 
     /// The device's time for so many calls, nanoseconds: of as many replays as have them, on buffers
@@ -230,15 +212,10 @@ impl Bench {
     /// [`TrialError`]: the device failed.
     pub fn nanoseconds(&mut self, kernel: &Prepared, calls: u64) -> Result<f64, TrialError> {
         let entry = &kernel.0;
-        let replays = calls.div_ceil(entry.calls.into()).clamp(1, 1000) as u32;
+        let replays = calls.div_ceil(entry.row.calls.into()).clamp(1, 1000) as u32;
         let mut timing = entry.workload.timing.clone();
-        timing.subjects = vec![Subject {
-            launches: entry.workload.launches.clone(),
-            calls: entry.calls,
-            warm: WARM,
-            replays,
-            observed: false,
-        }];
+        timing.subjects =
+            vec![subject(entry.workload.launches.clone(), entry.row.calls, WARM, replays)];
         let timed = time(&mut self.trials[entry.trial], &timing, self.options.time_limit)?;
         let micros = timed.first().map_or(0.0, |(micros, ..)| micros.iter().sum::<f64>());
         Ok(1e3 * micros / f64::from(replays) * calls as f64)
@@ -331,15 +308,8 @@ impl Bench {
         row.kv_bytes = workload.kv_bytes;
         row.layout = workload.layout();
         row.hash = workload.launches.first().map_or(String::new(), |l| hash_of(&l.module));
-        let kernel = |calls, warm, replays| Subject {
-            launches: workload.launches.clone(),
-            calls,
-            warm,
-            replays,
-            observed: false,
-        };
         let mut timing = workload.timing.clone();
-        timing.subjects = vec![kernel(1, 1, 3)];
+        timing.subjects = vec![subject(workload.launches.clone(), 1, 1, 3)];
         let first = match trial.device().time(&timing, limit) {
             Ok(first) => first.into_iter().next(),
             Err(source) => return Err(Box::new(fault_of(row, &manifest, source))),
@@ -371,7 +341,6 @@ impl Bench {
             row,
             workload,
             reading,
-            calls,
             replays,
             rounds: Vec::new(),
             reads: Vec::new(),
@@ -401,36 +370,22 @@ impl Bench {
         }
         let all = Reading::all();
         let calls = workload.timing.sets as u32;
+        let read = |how: &Reading| vec![self.helpers.read(*how, workload.caches.clone())];
         let mut timing = workload.timing.clone();
-        timing.subjects = all
-            .iter()
-            .map(|how| Subject {
-                launches: vec![self.helpers.read(*how, workload.caches.clone())],
-                calls,
-                warm: 1,
-                replays: 9,
-                observed: false,
-            })
-            .collect();
+        timing.subjects = all.iter().map(|how| subject(read(how), calls, 1, 9)).collect();
         timing.outputs = Vec::new();
-        let timed = self.trials[index].device().time(&timing, self.options.time_limit).ok()?;
-        let medians = timed.iter().map(|t| middle(&t.micros).unwrap_or(f64::INFINITY));
-        all.into_iter().zip(medians).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(how, _)| how)
+        let timed = time(&mut self.trials[index], &timing, self.options.time_limit).ok()?;
+        fastest(&all, &timed).map(|(how, _)| how)
     }
 
     fn round(&mut self, entry: &mut Entry, observed: bool) -> Result<(), TrialError> {
         let mut timing = entry.workload.timing.clone();
-        let subject = |launches: Vec<Launch>, observed| Subject {
-            launches,
-            calls: entry.calls,
-            warm: WARM,
-            replays: entry.replays,
-            observed,
-        };
-        timing.subjects.push(subject(entry.workload.launches.clone(), observed));
+        let subject = |launches| subject(launches, entry.row.calls, WARM, entry.replays);
+        let kernel = subject(entry.workload.launches.clone());
+        timing.subjects.push(Subject { observed, ..kernel });
         if let Some(how) = entry.reading {
             let read = self.helpers.read(how, entry.workload.caches.clone());
-            timing.subjects.push(subject(vec![read], false));
+            timing.subjects.push(subject(vec![read]));
         }
         let trial = &mut self.trials[entry.trial];
         let mut timed = time(trial, &timing, self.options.time_limit)?.into_iter();
@@ -448,9 +403,12 @@ impl Bench {
         }
         Ok(())
     }
+}
 
-    fn finish(&self, entry: Entry) -> Row {
-        let Entry { mut row, rounds, reads, workload, telemetry, .. } = entry;
+impl Entry {
+    /// The row of what the rounds came to.
+    fn finish(self) -> Row {
+        let Entry { mut row, rounds, reads, workload, telemetry, .. } = self;
         row.us = Times::of(&rounds);
         if let Some(us) = &row.us {
             row.verdict = "right".to_owned();
@@ -481,6 +439,17 @@ pub fn share(rows: &mut [Row], ceiling: Option<&Ceiling>) {
             ));
         }
     }
+}
+
+/// What is timed, without a look at the device's clocks.
+fn subject(launches: Vec<Launch>, calls: u32, warm: u32, replays: u32) -> Subject {
+    Subject { launches, calls, warm, replays, observed: false }
+}
+
+/// The fastest of ways of reading that were timed in their order, and its median.
+fn fastest(ways: &[Reading], timed: &TimedSubjects) -> Option<(Reading, f64)> {
+    let medians = timed.iter().map(|(micros, ..)| middle(micros).unwrap_or(f64::INFINITY));
+    ways.iter().copied().zip(medians).min_by(|a, b| a.1.total_cmp(&b.1))
 }
 
 /// Times, whether captured, telemetry: of each subject.

@@ -25,4 +25,4 @@ mod check;
 mod measure;
 mod workload;
 
-pub use measure::{Bench, Measured, Options, Prepared, WARM, share};
+pub use measure::{Bench, Options, Prepared, WARM, share};
