@@ -166,11 +166,26 @@ template <typename T> __device__ __forceinline__ void settle(T &x) {
 __device__ __forceinline__ uint2 load8(const void *from) { return *(const uint2 *)from; }
 
 #if defined(MATRIX_BY_HAND)
-// What the lanes of a wave hand each other, b by columns: twice, so that nobody writes what is still read.
-struct handed_operands { float a[16][16], b[16][16]; };
+// What the lanes of a wave hand each other, in elements of 16 bits, b by columns: twice, so that nobody
+// writes what is still read.
+struct alignas(16) handed_operands { unsigned short a[16][16], b[16][16]; };
 __device__ __forceinline__ handed_operands *handed() {
     __shared__ handed_operands of_waves[MOST_WAVES][2];
     return of_waves[threadIdx.x / WAVE];
+}
+// Two elements into their places of a row or a column; side by side but on gfx11.
+__device__ __forceinline__ void hand(unsigned short *to, int k, int next, word_t two) {
+    if (WMMA == 11) {
+        to[k] = (unsigned short)two;
+        to[next] = (unsigned short)(two >> 16);
+    } else {
+        *(word_t *)(to + k) = two;
+    }
+}
+// x plus the products of two elements.
+template <typename T> __device__ __forceinline__ float add_products(float x, word_t a, word_t b) {
+    x += half_words<T>::low(a) * half_words<T>::low(b);
+    return x + half_words<T>::low(a >> 16) * half_words<T>::low(b >> 16);
 }
 #endif
 
@@ -252,29 +267,32 @@ __device__ __forceinline__ void multiply_add(
     }
     for (int i = 0; i < 8; ++i) d[i] = sum[i];
 #else
+    // Rows of a that the lane hands out; rows and columns of its elements of the result.
+    constexpr int OWN_ROWS = IS_MMA ? 2 : 1, ROWS = IS_MMA ? 2 : LANE_KEYS, COLUMNS = IS_MMA ? 2 : 1;
     const int lane = lane_of_wave(), own = lane_head(lane), t = lane_part(lane);
     handed_operands *all = &handed()[turn & 1];
     ++turn;
     for (int w = 0; w < LANE_WORDS; ++w) {
         // The columns of a lane are numbered as its keys.
         const int k = lane_key(lane, 2 * w), next = lane_key(lane, 2 * w + 1);
-        if (IS_MMA) {
-            for (int half = 0; half < 2; ++half) {
-                all->a[own + 8 * half][k] = half_words<T>::low(a[2 * w + half]);
-                all->a[own + 8 * half][next] = half_words<T>::low(a[2 * w + half] >> 16);
-            }
-        } else {
-            all->a[own][k] = half_words<T>::low(a[w]);
-            all->a[own][next] = half_words<T>::low(a[w] >> 16);
-        }
-        all->b[own][k] = half_words<T>::low(b[w]);
-        all->b[own][next] = half_words<T>::low(b[w] >> 16);
+        for (int r = 0; r < OWN_ROWS; ++r) hand(all->a[own + 8 * r], k, next, a[OWN_ROWS * w + r]);
+        hand(all->b[own], k, next, b[w]);
     }
     wave_sync();
-    for (int i = 0; i < LANE_KEYS; ++i) {
-        const float *row = all->a[IS_MMA ? own + 8 * (i >> 1) : WMMA == 11 ? 2 * i + t : LANE_KEYS * t + i];
-        const float *column = all->b[IS_MMA ? 2 * t + (i & 1) : own];
-        for (int k = 0; k < 16; ++k) d[i] += row[k] * column[k];
+    // Eight elements at a time: under a checker what an access costs is the access.
+    for (int k = 0; k < 2; ++k) {
+        uint4 rows[ROWS], columns[COLUMNS];
+        for (int r = 0; r < ROWS; ++r) {
+            rows[r] = ((const uint4 *)all->a[IS_MMA ? own + 8 * r : lane_result(lane, r)])[k];
+        }
+        for (int c = 0; c < COLUMNS; ++c) columns[c] = ((const uint4 *)all->b[IS_MMA ? 2 * t + c : own])[k];
+        for (int i = 0; i < LANE_KEYS; ++i) {
+            const uint4 x = rows[IS_MMA ? i >> 1 : i], y = columns[IS_MMA ? i & 1 : 0];
+            d[i] = add_products<T>(d[i], x.x, y.x);
+            d[i] = add_products<T>(d[i], x.y, y.y);
+            d[i] = add_products<T>(d[i], x.z, y.z);
+            d[i] = add_products<T>(d[i], x.w, y.w);
+        }
     }
 #endif
 }

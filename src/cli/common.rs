@@ -13,6 +13,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// What a checked run looks for, and what orders the lanes of a wave.
 #[derive(clap::Args)]
@@ -54,6 +55,12 @@ impl Sanitize {
             },
         }
     }
+}
+
+/// The time limit of one run of a kernel where --time-limit does not say. A checked run of a long
+/// sequence takes seconds, and several times as many on a busy machine.
+pub fn time_limit(said: Option<Duration>, checked: bool) -> Duration {
+    said.unwrap_or(Duration::from_secs(if checked { 60 } else { 10 }))
 }
 
 fn parse_class(text: &str) -> Result<Class, String> {

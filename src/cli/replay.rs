@@ -2,7 +2,7 @@
 
 use super::Found;
 use super::common::{
-    Sanitize, check_writable, drivable, json_on_stdout, print, registry, write_json,
+    Sanitize, check_writable, drivable, json_on_stdout, print, registry, time_limit, write_json,
 };
 use super::machine::Machine;
 use super::sweep::parse_time;
@@ -38,9 +38,9 @@ pub struct Args {
     /// (gdb --args attnbench replay --debug FILE; break kernel.hip:88; run)
     #[arg(long, conflicts_with = "sanitize")]
     debug: bool,
-    /// Time limit of one run of the kernel
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
-    time_limit: Duration,
+    /// Time limit of one run of the kernel [default: 10s, under the checker 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    time_limit: Option<Duration>,
     /// Write the result as JSON to a file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
@@ -77,10 +77,11 @@ pub fn run(args: &Args) -> Result<Found> {
         // A finding is seen only by those who look.
         config.variant = Variant::Checked;
     }
+    let limit = time_limit(args.time_limit, config.variant == Variant::Checked);
     let device = Machine::open(&args.device, config)?;
     // The data are the file's own: no captured slice is named.
     let captured = Arc::default();
-    let mut trial = Trial::new(Arc::clone(&manifest), captured, device.another(), args.time_limit);
+    let mut trial = Trial::new(Arc::clone(&manifest), captured, device.another(), limit);
     let replayed = recorded.replay(&mut trial)?;
 
     let case = &recorded.case;

@@ -3,7 +3,7 @@
 use super::Found;
 use super::common::{
     Sanitize, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout, on_interrupt,
-    print, registry, write_json,
+    print, registry, time_limit, write_json,
 };
 use super::machine::Machine;
 use anyhow::{Context, Result, bail};
@@ -75,9 +75,9 @@ pub struct Args {
     /// Begin no new case after the first failure
     #[arg(long)]
     fail_fast: bool,
-    /// Time limit of one run of a kernel
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
-    time_limit: Duration,
+    /// Time limit of one run of a kernel [default: 10s, with --sanitize 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    time_limit: Option<Duration>,
     /// Threads, each with a worker process or a lane of the GPU's (default: one a core, on a GPU half
     /// as many more)
     #[arg(long, short = 'j')]
@@ -293,7 +293,8 @@ impl Bench<'_> {
         let manifest = Arc::new(self.manifest.clone());
         let make = || {
             let device = self.device.another();
-            Ok(Trial::new(Arc::clone(&manifest), Arc::clone(&slices), device, args.time_limit))
+            let limit = time_limit(args.time_limit, args.sanitize.sanitize.is_some());
+            Ok(Trial::new(Arc::clone(&manifest), Arc::clone(&slices), device, limit))
         };
         if let Some(case) = case {
             let mut case = case.clone();
