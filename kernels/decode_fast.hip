@@ -13,7 +13,8 @@
 //   seq_lens [batch] i32    lse [batch, num_heads] f32 or null
 //
 // Algorithm: one block a (KV head, split, sequence), so that K and V are read once for a group of query
-//   heads. Wave w of split s has every (waves * splits)-th tile of 16 keys, and its own online softmax
+//   heads. A wave has every (waves * splits)-th tile of 16 keys, or of a stretch of keys that is its split's
+//   alone every waves-th, and its own online softmax
 //   (Milakov & Gimelshein, 2018); nothing is shared in the loop, not even a barrier. Scores come from the
 //   matrix cores in the very registers in which P·V wants the weights (matrix.h), rounded to the type of
 //   V. DEPTH tiles are under way in registers: a tile's K is asked for as soon as Q·K has used the one
@@ -25,7 +26,9 @@
 //            Shared: room for the sums of `parts` waves: 4 * group * (parts * (HEAD_DIM + 6) + 8) + 16
 //            bytes. The manifest's rule says what is best for a shape on a device.
 // Requires:  HEAD_DIM 64, 128 or 256; HEADS 8 (at waves of 32) or 16; group <= HEADS; 1 <= parts <= waves.
-//            16 rows of K or V lie within 2^31 elements. seq_lens[b] = 0 is legal.
+//            16 rows of K or V lie within 2^31 elements. seq_lens[b] = 0 is legal. stretch: 0, or keys of a
+//            split, a multiple of 16 with stretch * splits >= all attended keys; early: tiles of K and V, in
+//            turn, below `capacity`, that the cache is asked for, 0 where there is a window.
 //
 // History, each beside what it replaced in one run on an H100 (2026-11-26), microseconds, shapes of
 // benches/shapes.json without llama8b_ (`attnbench bench OLD.toml NEW.toml --shapes …`):
@@ -38,16 +41,23 @@
 //   blocks of 2 or 4 waves where 8 would leave some to a second turn
 //                                            b64_4k 350.5 -> 347.3, mha_b8_4k 175.5 -> 173.9
 //   two tiles under way, where blocks are many turns anyway     b256_1k 356.7 -> 353.9; else up to 3 % slower
+//   L2 asked for the first two tiles of K and V (for the first of K alone where a wave has under 16) before
+//     the length is known                    NHD: b8_8k 90.4 -> 88.4, gqa16 92.4 -> 91.6, smollm2 36.6 -> 35.9,
+//                                            b1_8k 15.9 -> 15.5; for short or many turns of blocks it loses
+//   each split its own stretch of keys, where rows follow each other
+//                                            HND: gqa16 93.3 -> 91.8, b8_8k 90.5 -> 89.1, b1_128k 175.1 -> 176.8
 // Lost:
 //   plain or constant loads, for streaming   b1_512 5.2 -> 5.6, gqa16 93.2 -> 93.9
-//   asking L2 for the first tiles before the length is known    b1_512 5.2 -> 5.7, b256_1k 352.5 -> 355.2
+//   asking L2 for 6 tiles or more a wave, or all shapes for any    b8_8k 88.4 -> 92.8 at 16, b1_512 5.1 -> 5.7
+//   each split its own stretch in NHD        gqa16 91.2 -> 92.0
+//   a number taken before waves are put together, its last waiting for the others    b1_512 5.1 -> 5.5
+//   L1 for what it is by default             gqa16 NHD 91.5 -> 94.2; 128 bytes or none to L2 are level now
 //   rows of the sums turned, against bank conflicts             b1_512 5.05 -> 5.20
-//   each split its own stretch of keys       gqa16 HND 93.6 -> 92.7, but NHD 92.7 -> 93.4
 //   two tiles in a row a wave                own_b6_12k 99.6 -> 101.2
 // What limits it there (hardware counters' samples, and bytes over the measured rate): above 100 MB of K
 //   and V the memory: the loop of gqa16 reads at the rate of reading alone, and what is lost is 2 us until
 //   the first data and 4 us to put 16 heads of 8 waves and 2 splits together. At 512 keys latency: half of
-//   the time is before the first data. HEAD_DIM 256 on NVIDIA keeps 10 to 42 registers in local memory.
+//   the time is before the first data. HEAD_DIM 256 on NVIDIA keeps 10 to 48 registers in local memory.
 #include "matrix.h"
 #include "parts.h"
 
@@ -165,12 +175,21 @@ __device__ __forceinline__ void add_part(
     }
 }
 
+// Asks the cache for the rows from `first` on of a tile of K or V, as far as there are any, used or not.
+template <int HEAD_DIM, typename KV>
+__device__ __forceinline__ void ask_for_tile(
+    const KV *rows, index_t stride_n, int first, int capacity, int lane) {
+    constexpr int LANES = HEAD_DIM > 128 ? HEAD_DIM / 64 : 2;  // of a row, for at most 128 bytes each
+    for (int r = lane / LANES; r < TILE_KEYS; r += WAVE / LANES) {
+        if (first + r < capacity) ask_cache(rows + (first + r) * stride_n + lane % LANES * (HEAD_DIM / LANES));
+    }
+}
+
 template <typename KV, typename Out, int HEAD_DIM, int HEADS, int DEPTH>
 __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) decode_fast(
     const KV *q, const KV *k, const KV *v, Out *out, float *lse, float *part_out, float2 *part_stats,
-    unsigned *arrived, const int *seq_lens, int group, int window_len, int parts, float scale,
-    index_t q_stride_s,
-    index_t q_stride_h, index_t out_stride_s, index_t out_stride_h, index_t k_stride_s,
+    unsigned *arrived, const int *seq_lens, int group, int window_len, int parts, int stretch,
+    int early, int capacity, float scale, index_t q_stride_s, index_t q_stride_h, index_t out_stride_s, index_t out_stride_h, index_t k_stride_s,
     index_t k_stride_h, index_t k_stride_n, index_t v_stride_s, index_t v_stride_h,
     index_t v_stride_n) {
     typedef v_pieces<HEAD_DIM> pieces;
@@ -184,7 +203,18 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
     extern __shared__ float shared[];
     const int g = blockIdx.x, split = blockIdx.y, splits = gridDim.y, b = blockIdx.z;
     const int wave = wave_of_block(), waves = blockDim.x / WAVE, lane = lane_of_wave();
+    const int step = (stretch ? waves : splits * waves) * TILE_KEYS;
+    int start = stretch ? split * stretch + wave * TILE_KEYS : (wave * splits + split) * TILE_KEYS;
+    // Where the first tiles are is known before the length is, which takes as long to come as they do.
+    if constexpr (ASKS_CACHE) {
+        for (int i = 0; i < early; ++i) {
+            const KV *tile = i % 2 ? v + b * v_stride_s + g * v_stride_h : k + b * k_stride_s + g * k_stride_h;
+            const index_t stride_n = i % 2 ? v_stride_n : k_stride_n;
+            ask_for_tile<HEAD_DIM>(tile, stride_n, start + i / 2 * step, capacity, lane);
+        }
+    }
     const int end = seq_lens[b], begin = first_key(end, window_len), keys = end - begin;
+    const int stop = stretch ? min(keys, (split + 1) * stretch) : keys;
     const float to_log2 = scale * 1.44269504088896340736f;
     int turn = 0;
     // Rows without heads. why: a zero that the compiler knows it writes anew before each instruction.
@@ -261,16 +291,14 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
         }
     };
 
-    const int step = splits * waves * TILE_KEYS;
-    int start = (wave * splits + split) * TILE_KEYS;
     if constexpr (SPACIOUS) {
 #pragma unroll
         for (int d = 0; d < HELD; ++d) {
-            if (start + d * step < keys) load_keys(start + d * step, keys_of[d]);
+            if (start + d * step < stop) load_keys(start + d * step, keys_of[d]);
         }
 #pragma unroll
         for (int d = 0; d < HELD; ++d) {
-            if (start + d * step < keys) load_values(start + d * step, values_of[d]);
+            if (start + d * step < stop) load_values(start + d * step, values_of[d]);
         }
     }
     auto attend = [&](int first, word_t (&key)[K_ROWS][K_PIECES][4],
@@ -318,7 +346,7 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
             }
         }
         if constexpr (!SPACIOUS) load_values(first, value);
-        else if (next < keys) load_keys(next, key);
+        else if (next < stop) load_keys(next, key);
 
         word_t weight[HEAD_BLOCKS][LANE_WORDS];
 #pragma unroll
@@ -371,12 +399,12 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
                 }
             }
         }
-        if (SPACIOUS && next < keys) load_values(next, value);
+        if (SPACIOUS && next < stop) load_values(next, value);
     };
-    for (; start < keys; start += HELD * step) {
+    for (; start < stop; start += HELD * step) {
 #pragma unroll
         for (int d = 0; d < HELD; ++d) {
-            if (d == 0 || start + d * step < keys) attend(start + d * step, keys_of[d], values_of[d]);
+            if (d == 0 || start + d * step < stop) attend(start + d * step, keys_of[d], values_of[d]);
         }
     }
 #pragma unroll

@@ -76,6 +76,17 @@ __device__ __forceinline__ int same_in_wave(int x) {
 #endif
 }
 
+// Asks the device's cache for what lies there, which nobody waits for. Where there is no such thing, nothing.
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+constexpr bool ASKS_CACHE = true;
+__device__ __forceinline__ void ask_cache(const void *where) {
+    asm volatile("prefetch.global.L2 [%0];" : : "l"(where));
+}
+#else
+constexpr bool ASKS_CACHE = false;
+__device__ __forceinline__ void ask_cache(const void *) {}
+#endif
+
 // Whether one of the wave's lanes says so.
 __device__ __forceinline__ bool any_lane(bool says) {
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)

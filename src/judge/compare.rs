@@ -1,5 +1,6 @@
 //! Every output element against the oracle, in units of its own bound.
 
+use super::trial::Largest;
 use crate::data::image::Image;
 use crate::oracle::Expected;
 use crate::problem::{Case, DType, Pointer, Stage};
@@ -37,6 +38,8 @@ pub struct Comparison {
     pub bound: f64,
     /// Largest absolute error over all finite elements of the main output.
     pub max_abs: f64,
+    /// The bound of the element that it is of.
+    pub max_abs_bound: f64,
     /// Mean absolute error over all finite elements of the main output.
     pub mae: f64,
     /// Elements (of all outputs) beyond their bound.
@@ -47,6 +50,11 @@ impl Comparison {
     /// Whether every element is within its bound.
     pub fn is_right(&self) -> bool {
         self.ratio <= 1.0
+    }
+
+    /// The largest absolute error of the main output.
+    pub fn largest(&self) -> Largest {
+        Largest { error: self.max_abs, bound: self.max_abs_bound }
     }
 
     /// The largest ratio of one output alone; 0 where it was not judged.
@@ -164,6 +172,7 @@ pub fn compare(
         want: 0.0,
         bound: 0.0,
         max_abs: 0.0,
+        max_abs_bound: 0.0,
         mae: 0.0,
         wrong: 0,
     };
@@ -185,7 +194,9 @@ pub fn compare(
             if *output == main && got.is_finite() && want.is_finite() {
                 let error = (got - want).abs();
                 finite += 1;
-                c.max_abs = c.max_abs.max(error);
+                if error > c.max_abs {
+                    (c.max_abs, c.max_abs_bound) = (error, *bound);
+                }
                 c.mae += error;
             }
         }

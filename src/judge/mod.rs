@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod coverage;
+pub mod curves;
 pub mod diagnose;
 pub mod draw;
 pub mod law;

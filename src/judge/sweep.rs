@@ -5,6 +5,7 @@
 //! changes nothing.
 
 use super::coverage::Coverage;
+use super::curves::Curves;
 use super::diagnose::Diagnosis;
 use super::diagnose::failing::explain;
 use super::draw::Draw;
@@ -170,6 +171,8 @@ pub struct Report {
     pub by_wave: BTreeMap<u32, WaveCount>,
     /// What was drawn and judged.
     pub coverage: Coverage,
+    /// How far passed cases are from the right answer.
+    pub curves: Curves,
     /// What `[supports]` has and no case exercised.
     pub missing: Vec<String>,
     /// One for each family of properties that failed.
@@ -467,18 +470,20 @@ struct Tally {
     ratios: Vec<(f64, Case)>,
     by_wave: BTreeMap<u32, WaveCount>,
     coverage: Coverage,
+    curves: Curves,
     failures: Vec<(Case, Box<Failure>)>,
 }
 
 impl Tally {
     fn add(&mut self, judged: Judged) {
         match judged {
-            Judged::Passed(case, Passed { ratio, runs, law }) => {
+            Judged::Passed(case, passed) => {
                 self.passed += 1;
-                self.runs += runs;
-                self.coverage.count(&case, law);
+                self.runs += passed.runs;
+                self.coverage.count(&case, passed.law);
                 self.by_wave.entry(case.wave).or_default().passed += 1;
-                self.ratios.push((ratio, case));
+                self.curves.add(&case, &passed);
+                self.ratios.push((passed.ratio, case));
             }
             Judged::Failed(case, failure) => {
                 self.runs += failure.run + 1;
@@ -586,6 +591,7 @@ impl Tally {
             worst_case: self.ratios.last().map(|(_, case)| case.to_string()),
             by_wave: self.by_wave,
             coverage: self.coverage,
+            curves: self.curves,
             missing,
             findings,
             stopped,

@@ -4,6 +4,7 @@ use crate::device::Place;
 use crate::device::finding::{Access, Line, Site};
 use crate::judge::compare::Comparison;
 use crate::judge::coverage::Coverage;
+use crate::judge::curves::{Curves, Ratios};
 use crate::judge::diagnose::Diagnosis;
 use crate::judge::sanitize::Found;
 use crate::judge::sweep::{Report, Verdict};
@@ -105,6 +106,8 @@ fn kernel(result: &KernelResult<'_>) -> Value {
         .collect();
     k.insert("by_wave".into(), Value::Object(by_wave));
     k.insert("drawn".into(), drawn(&report.coverage));
+    k.insert("ratios".into(), ratios(&report.curves.ratios));
+    k.insert("errors".into(), errors(&report.curves));
     k.insert("missing".into(), json!(report.missing));
     k.insert("skipped_why".into(), json!(report.skipped_why));
     k.insert("vacuous_why".into(), json!(report.vacuous_why));
@@ -122,6 +125,25 @@ fn kernel(result: &KernelResult<'_>) -> Value {
     });
     k.insert("failures".into(), failures.collect());
     Value::Object(k)
+}
+
+/// How many cases have which largest error over its bound.
+fn ratios(ratios: &Ratios) -> Value {
+    json!({
+        "log10_from": Ratios::FROM, "bins_a_decade": Ratios::BINS_A_DECADE, "counts": ratios.counts,
+        "below": ratios.below,
+    })
+}
+
+/// The largest errors on normal data, by length and by window.
+fn errors(curves: &Curves) -> Value {
+    let bins = curves.errors.iter().map(|((along, dtype, from), bin)| {
+        json!({
+            "along": along.name(), "dtype": dtype, "from": from, "cases": bin.cases,
+            "max_abs": bin.max_abs, "bound": bin.bound, "ratio": bin.ratio,
+        })
+    });
+    bins.collect()
 }
 
 fn drawn(coverage: &Coverage) -> Value {

@@ -55,7 +55,12 @@ impl Trial {
             let detail = wrong_in_words(case, &comparison, poisons);
             return failed(property, detail, Some(comparison));
         }
-        let passed = Passed { ratio: comparison.ratio, runs: 1, law: None };
+        let passed = Passed {
+            ratio: comparison.ratio,
+            largest: Some(comparison.largest()),
+            runs: 1,
+            law: None,
+        };
         Ok(expected.vacuous().map_or(Outcome::Passed(passed), Outcome::Vacuous))
     }
 }

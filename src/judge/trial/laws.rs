@@ -33,7 +33,8 @@ impl Trial {
             return Ok(Some(Outcome::Failed(Box::new(failure))));
         }
         let failure = self.try_law(law, &posed, None, case, &image, &expected)?;
-        let passed = Passed { ratio: 0.0, runs: 1 + posed.runs.len(), law: Some(law) };
+        let passed =
+            Passed { ratio: 0.0, largest: None, runs: 1 + posed.runs.len(), law: Some(law) };
         Ok(Some(failure.map_or(Outcome::Passed(passed), |f| Outcome::Failed(Box::new(f)))))
     }
 
@@ -137,6 +138,7 @@ impl Trial {
                     want: *want,
                     bound: limit,
                     max_abs: error,
+                    max_abs_bound: limit,
                     mae: error,
                     wrong: 1,
                 };

@@ -97,11 +97,22 @@ pub enum Outcome {
     Vacuous(&'static str),
 }
 
+/// The largest absolute error of an output.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Largest {
+    /// The error.
+    pub error: f64,
+    /// The bound of that element.
+    pub bound: f64,
+}
+
 /// Figures of a passed case.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Passed {
     /// Largest error over its bound, over all runs and outputs.
     pub ratio: f64,
+    /// Largest absolute error of the main output over all runs; `None` where none was compared.
+    pub largest: Option<Largest>,
     /// Runs that were judged.
     pub runs: usize,
     /// The law that it was tried on, besides.
@@ -328,6 +339,9 @@ impl Trial {
                 return failed(self, property, detail, Some(comparison));
             }
             passed.ratio = passed.ratio.max(comparison.ratio);
+            if passed.largest.is_none_or(|l| l.error < comparison.max_abs) {
+                passed.largest = Some(comparison.largest());
+            }
             match (&first, bits) {
                 (Some(first), Some(bits)) if *first != bits => {
                     let detail = repeat_in_words(case, &image, &judged, first, &bits);
