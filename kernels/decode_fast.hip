@@ -26,9 +26,9 @@
 //            Shared: room for the sums of `parts` waves: 4 * group * (parts * (HEAD_DIM + 6) + 8) + 16
 //            bytes. The manifest's rule says what is best for a shape on a device.
 // Requires:  HEAD_DIM 64, 128 or 256; HEADS 8 (at waves of 32) or 16; group <= HEADS; 1 <= parts <= waves.
-//            16 rows of K or V lie within 2^31 elements. seq_lens[b] = 0 is legal. stretch: 0, or keys of a
-//            split, a multiple of 16 with stretch * splits >= all attended keys; early: tiles of K and V, in
-//            turn, below `capacity`, that the cache is asked for, 0 where there is a window.
+//            16 rows of K or V lie within 2^31 elements. seq_lens[b] = 0 is legal. stretch: 0, or where
+//            each split has a stretch of keys of its own how many they are of the longest sequence; early: tiles
+//            of K and V, in turn, below `capacity`, that the cache is asked for, 0 where there is a window.
 //
 // History, each beside what it replaced in one run on an H100 (2026-11-26), microseconds, shapes of
 // benches/shapes.json without llama8b_ (`attnbench bench OLD.toml NEW.toml --shapes …`):
@@ -214,7 +214,13 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
         }
     }
     const int end = seq_lens[b], begin = first_key(end, window_len), keys = end - begin;
-    const int stop = stretch ? min(keys, (split + 1) * stretch) : keys;
+    int stop = keys;
+    if (stretch) {
+        // why: of this sequence, whatever others of the batch are: the same sums in the same order.
+        const int own = ((keys + TILE_KEYS - 1) / TILE_KEYS + splits - 1) / splits * TILE_KEYS;
+        start = split * own + wave * TILE_KEYS;
+        stop = min(keys, (split + 1) * own);
+    }
     const float to_log2 = scale * 1.44269504088896340736f;
     int turn = 0;
     // Rows without heads. why: a zero that the compiler knows it writes anew before each instruction.
