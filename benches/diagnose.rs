@@ -2,6 +2,8 @@
 //!
 //! The output is right but for noise, so that nothing fits and everything is tried.
 
+mod common;
+
 use attnbench::data::golden::embedded;
 use attnbench::data::random::Stream;
 use attnbench::data::slice::{KvSlice, Tensor};
@@ -78,5 +80,9 @@ fn diagnoses(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, diagnoses);
+criterion_group! {
+    name = benches;
+    config = common::criterion();
+    targets = diagnoses
+}
 criterion_main!(benches);

@@ -14,7 +14,7 @@ use attnbench::kernel::{Manifest, Registry};
 use attnbench::problem::Stage;
 use common::config;
 use criterion::measurement::{Measurement, ValueFormatter};
-use criterion::{Criterion, PlottingBackend, SamplingMode, Throughput};
+use criterion::{SamplingMode, Throughput};
 use std::time::Duration;
 
 /// The GPU's time, in nanoseconds. Rates are also told as a share of what reading alone reached.
@@ -145,10 +145,8 @@ fn main() {
     bench.read().expect("a GPU that reads");
     let ceiling = bench.ceiling().expect("a GPU that reads").map_or(f64::INFINITY, |c| c.gbs);
 
-    let mut criterion = Criterion::default()
-        .with_measurement(GpuTime { ceiling })
-        .plotting_backend(PlottingBackend::Plotters)
-        .configure_from_args();
+    let mut criterion =
+        common::criterion().with_measurement(GpuTime { ceiling }).configure_from_args();
     // criterion asks for names when all is ready, and judging a kernel takes its time.
     let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let all = shapes::parse("peers").expect("the named shapes");

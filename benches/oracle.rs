@@ -57,5 +57,9 @@ fn parts(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parts);
+criterion_group! {
+    name = benches;
+    config = common::criterion();
+    targets = parts
+}
 criterion_main!(benches);

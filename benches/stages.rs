@@ -67,5 +67,9 @@ fn growth(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, stages, growth);
+criterion_group! {
+    name = benches;
+    config = common::criterion();
+    targets = stages, growth
+}
 criterion_main!(benches);

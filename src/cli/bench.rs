@@ -2,7 +2,8 @@
 
 use super::Found;
 use super::common::{
-    check_writable, drivable, json_on_stdout, on_interrupt, print, registry, write_json,
+    ReportTo, check_writable, command_line, drivable, json_on_stdout, on_interrupt, print,
+    registry, write_json,
 };
 use super::machine::Machine;
 use super::sweep::parse_time;
@@ -72,6 +73,8 @@ pub struct Args {
     /// Write the result as JSON to a file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    report: ReportTo,
 }
 
 /// Runs the command.
@@ -91,6 +94,7 @@ pub fn run(args: &Args) -> Result<Found> {
     if let Some(path) = &args.json {
         check_writable(path)?;
     }
+    args.report.check()?;
     let quiet = json_on_stdout(args.json.as_deref());
     let mut document = match &args.from {
         Some(file) => Document::read(file)?,
@@ -113,9 +117,11 @@ pub fn run(args: &Args) -> Result<Found> {
             );
         }
     }
+    let value = serde_json::to_value(&document)?;
     if let Some(path) = &args.json {
-        write_json(path, &serde_json::to_value(&document)?)?;
+        write_json(path, &value)?;
     }
+    args.report.write(&value)?;
     Ok(found(&document))
 }
 
@@ -183,7 +189,7 @@ fn measure(args: &Args, quiet: bool) -> Result<Document> {
         format: document::FORMAT.to_owned(),
         program: "attnbench".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: command_line(),
         seed: args.seed,
         device: device.facts(),
         method: Method {

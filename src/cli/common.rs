@@ -9,8 +9,9 @@ use attnbench::device::cpu::{CpuConfig, Variant};
 use attnbench::device::finding::{Class, RaceModel};
 use attnbench::kernel::{Manifest, Registry};
 use attnbench::problem::Case;
+use attnbench::report::{figures, html};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -137,15 +138,73 @@ pub fn json_on_stdout(json: Option<&Path>) -> bool {
 
 /// Whether a JSON document can be written: said before the work, not after it.
 pub fn check_writable(path: &Path) -> Result<()> {
+    check_file("--json", path)
+}
+
+/// Whether the file that an option names can be written: said before the work, not after it.
+pub fn check_file(option: &str, path: &Path) -> Result<()> {
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|f| !f.is_dir()) {
-        bail!("--json {}: there is no folder {}; make it", path.display(), folder.display());
+        bail!("{option} {}: there is no folder {}; make it", path.display(), folder.display());
     }
     if path.is_dir() {
-        bail!("--json {}: that is a folder; name a file", path.display());
+        bail!("{option} {}: that is a folder; name a file", path.display());
     }
     Ok(())
 }
+
+/// Where a report for people goes.
+#[derive(clap::Args)]
+pub struct ReportTo {
+    /// Write a report for a browser, DIR/index.html, and the result beside it, DIR/result.json
+    #[arg(long = "report", value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+impl ReportTo {
+    /// Whether a report is asked for.
+    pub fn is_asked(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// Makes the folder, and sees that it can be written: said before the work, not after it.
+    pub fn check(&self) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let shown = folder.display();
+        std::fs::create_dir_all(folder).with_context(|| {
+            format!("--report {shown}: the folder cannot be made; name one that can be")
+        })?;
+        tempfile::tempfile_in(folder).with_context(|| {
+            format!("--report {shown}: nothing can be written there; name a folder of your own")
+        })?;
+        for name in [PAGE, RESULT] {
+            let file = folder.join(name);
+            if file.is_dir() {
+                bail!("--report {shown}: {name} is a folder there; name another folder");
+            }
+            // One that lies there already is replaced at the end, and kept until then.
+            if file.exists() {
+                std::fs::OpenOptions::new().write(true).open(&file).with_context(|| {
+                    format!("--report {shown}: {name} there cannot be replaced; remove it")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the report of a document, and the document; nothing where none is asked for.
+    pub fn write(&self, document: &serde_json::Value) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        write_json(&folder.join(RESULT), document)?;
+        let page = html::page(document, &figures::of(std::slice::from_ref(document)));
+        write_text(&folder.join(PAGE), &page)
+    }
+}
+
+/// The report's page, in its folder.
+const PAGE: &str = "index.html";
+/// The document that the page shows, beside it.
+const RESULT: &str = html::RESULT;
 
 /// Writes a JSON document to a file, or to standard output for `-`.
 pub fn write_json(path: &Path, document: &serde_json::Value) -> Result<()> {
@@ -154,8 +213,18 @@ pub fn write_json(path: &Path, document: &serde_json::Value) -> Result<()> {
     if path == Path::new("-") {
         return print(&text);
     }
+    write_text(path, &text)
+}
+
+/// Writes a file.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text)
         .with_context(|| format!("cannot write {}; name a file that can be", path.display()))
+}
+
+/// The command line, as the documents have it.
+pub fn command_line() -> String {
+    std::env::args().collect::<Vec<_>>().join(" ")
 }
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.

@@ -1,12 +1,15 @@
 //! `attnbench diagnose`.
 
 use super::Found;
-use super::common::{check_writable, json_on_stdout, on_interrupt, print, write_json};
+use super::common::{
+    ReportTo, check_writable, command_line, json_on_stdout, on_interrupt, print, write_json,
+};
 use anyhow::{Context, Result, bail};
 use attnbench::data::slice::KvSlice;
 use attnbench::judge::diagnose::problem::Problem;
+use attnbench::judge::diagnose::profile::profile;
 use attnbench::judge::diagnose::{Diagnosis, Options, Verdict, diagnose};
-use attnbench::report::diagnose::{Judged, describe, document, headline, summary};
+use attnbench::report::diagnose::{Captured, Judged, describe, document, headline, summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +32,8 @@ pub struct Args {
     /// Write the result as JSON to a file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    report: ReportTo,
 }
 
 /// Runs the command.
@@ -36,15 +41,17 @@ pub fn run(args: &Args) -> Result<Found> {
     if let Some(path) = &args.json {
         check_writable(path)?;
     }
+    args.report.check()?;
     let files = files(&args.slices)?;
     let quiet = json_on_stdout(args.json.as_deref());
     let interrupted = Arc::new(AtomicBool::new(false));
     on_interrupt(&interrupted)?;
     let judged = judge_all(args, &files, quiet, &interrupted);
+    let document = document(&command_line(), &judged);
     if let Some(path) = &args.json {
-        let command = std::env::args().collect::<Vec<_>>().join(" ");
-        write_json(path, &document(&command, &judged))?;
+        write_json(path, &document)?;
     }
+    args.report.write(&document)?;
     if !quiet {
         print(&text(&judged, files.len()))?;
     }
@@ -74,11 +81,22 @@ fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 fn judge(path: &Path, options: Options) -> Judged {
     let file = path.display().to_string();
+    let mut captured = None;
     let diagnosis = match KvSlice::read(path) {
         Err(error) => Diagnosis::invalid(error.to_string()),
         Ok(slice) => {
             let mut d = match Problem::of_slice(&slice) {
-                Ok(problem) => diagnose(&problem, options),
+                Ok(problem) => {
+                    captured = Some(Captured {
+                        prompt_id: slice.prompt_id.clone(),
+                        layer: slice.layer,
+                        seq_len: problem.seq_len,
+                        heads: (problem.num_heads, problem.num_kv_heads),
+                        head_dim: problem.head_dim,
+                        profile: profile(&problem),
+                    });
+                    diagnose(&problem, options)
+                }
                 Err(error) => Diagnosis::invalid(error.to_string()),
             };
             for warning in slice.warnings() {
@@ -87,7 +105,7 @@ fn judge(path: &Path, options: Options) -> Judged {
             d
         }
     };
-    Judged { file, diagnosis }
+    Judged { file, diagnosis, captured }
 }
 
 /// Every file, on several threads, in the order given; those not reached when interrupted are left

@@ -9,6 +9,7 @@ mod diagnose;
 mod inspect;
 mod list;
 mod machine;
+mod plot;
 mod replay;
 mod sweep;
 mod trace;
@@ -40,6 +41,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Time kernels on shapes: microseconds, GB/s, share of what reading alone reaches
     Bench(Box<bench::Args>),
+    /// Draw figures from results
+    Plot(plot::Args),
     /// The built-in kernels
     Kernels,
     /// The devices that kernels can run on
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Trace(args) => trace::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Plot(args) => plot::run(&args),
         Command::Kernels => list::kernels(),
         Command::Devices => list::devices(),
     };

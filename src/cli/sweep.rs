@@ -2,8 +2,8 @@
 
 use super::Found;
 use super::common::{
-    Sanitize, captured, check_writable, drivable, in_words, is_fatal, json_on_stdout, on_interrupt,
-    print, registry, time_limit, write_json,
+    ReportTo, Sanitize, captured, check_file, check_writable, command_line, drivable, in_words,
+    is_fatal, json_on_stdout, on_interrupt, print, registry, time_limit, write_json, write_text,
 };
 use super::machine::Machine;
 use anyhow::{Context, Result, bail};
@@ -18,7 +18,7 @@ use attnbench::kernel::Manifest;
 use attnbench::oracle::{explain_element, explained};
 use attnbench::problem::{Case, DTypes, Pointer, Regime, Stage, UnknownRegime};
 use attnbench::report::json::{self, KernelResult, SavedFailure};
-use attnbench::report::table;
+use attnbench::report::{junit, table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,6 +88,11 @@ pub struct Args {
     /// Write the result as JSON to a file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    /// Write the result as JUnit XML, for a CI server
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    #[command(flatten)]
+    report: ReportTo,
 }
 
 /// Cases of a kernel where --cases does not say; under the checker the first 64 hold every edge of
@@ -177,6 +182,9 @@ pub fn run(args: &Args) -> Result<Found> {
     let captured = captured(args.slices.as_deref())?;
     let case: Option<Case> = args.case.as_deref().map(str::parse).transpose()?;
     if let Some((case, element)) = case.as_ref().zip(args.explain_bound) {
+        if args.junit.is_some() || args.report.is_asked() {
+            bail!("--explain-bound judges nothing to report; leave out --report and --junit");
+        }
         return explain(&kernels, case, &captured, element);
     }
     check_options(args, &kernels)?;
@@ -185,6 +193,13 @@ pub fn run(args: &Args) -> Result<Found> {
     if let Some(path) = &args.json {
         check_writable(path)?;
     }
+    if let Some(path) = &args.junit {
+        if path == Path::new("-") {
+            bail!("--junit -: standard output is not for it; name a file");
+        }
+        check_file("--junit", path)?;
+    }
+    args.report.check()?;
     if !quiet {
         print(&format!("device {}, seed {}\n", device.describe_choice(), args.seed))?;
     }
@@ -210,38 +225,55 @@ pub fn run(args: &Args) -> Result<Found> {
                 let fatal = error
                     .downcast_ref()
                     .is_some_and(|e| matches!(e, TrialError::Compile(e) if is_fatal(e)));
-                if kernels.len() == 1 || fatal && outcomes.is_empty() {
+                let words = in_words(&error);
+                outcomes.push(Outcome::Error(manifest.name.clone(), words.clone()));
+                if kernels.len() == 1 || fatal && outcomes.len() == 1 {
+                    write_reports(args, &document(args, &device, &outcomes))?;
                     return Err(error);
                 }
                 // The other kernels are swept all the same; what was found is not lost.
-                let error = in_words(&error);
-                let prefix = if error.starts_with(name) { "" } else { &format!("{name}: ") };
-                eprintln!("error: {prefix}{error}");
-                outcomes.push(Outcome::Error(manifest.name.clone(), error));
+                let prefix = if words.starts_with(name) { "" } else { &format!("{name}: ") };
+                eprintln!("error: {prefix}{words}");
                 if fatal {
                     break;
                 }
             }
         }
     }
+    let document = document(args, &device, &outcomes);
     if outcomes.iter().all(|o| matches!(o, Outcome::Error(..))) {
+        write_reports(args, &document)?;
         return Ok(Found::Trouble);
     }
     if !quiet {
         print(&describe(args, &outcomes, start.elapsed()))?;
     }
     if let Some(path) = &args.json {
-        let results: Vec<KernelResult<'_>> = outcomes
-            .iter()
-            .map(|o| match o {
-                Outcome::Swept(report, saved) => KernelResult::Swept(report, saved.clone()),
-                Outcome::Error(name, error) => KernelResult::Error(name, error.clone()),
-            })
-            .collect();
-        let command = std::env::args().collect::<Vec<_>>().join(" ");
-        write_json(path, &json::sweep(&device.describe(), args.seed, &command, &results))?;
+        write_json(path, &document)?;
     }
+    write_reports(args, &document)?;
     Ok(found(&outcomes))
+}
+
+/// The document of what was swept.
+fn document(args: &Args, device: &Machine, outcomes: &[Outcome]) -> serde_json::Value {
+    let results: Vec<KernelResult<'_>> = outcomes
+        .iter()
+        .map(|o| match o {
+            Outcome::Swept(report, saved) => KernelResult::Swept(report, saved.clone()),
+            Outcome::Error(name, error) => KernelResult::Error(name, error.clone()),
+        })
+        .collect();
+    json::sweep(&device.describe(), args.seed, &command_line(), &results)
+}
+
+/// Writes what others than programs of ours read: also where no kernel could be swept, so that a CI
+/// server shows it.
+fn write_reports(args: &Args, document: &serde_json::Value) -> Result<()> {
+    if let Some(path) = &args.junit {
+        write_text(path, &junit::xml(document)?)?;
+    }
+    args.report.write(document)
 }
 
 /// Says which kernels an option narrows nothing of, for want of what it narrows; refuses it where that

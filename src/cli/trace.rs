@@ -1,7 +1,7 @@
 //! `attnbench trace`.
 
 use super::Found;
-use super::common::{check_writable, json_on_stdout, print, write_json};
+use super::common::{ReportTo, check_writable, command_line, json_on_stdout, print, write_json};
 use anyhow::Result;
 use attnbench::data::trace::read;
 use attnbench::judge::trace::{Judge, compare, note_pairs};
@@ -21,6 +21,8 @@ pub struct Args {
     /// Write the result as JSON to a file, or to standard output for -
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    report: ReportTo,
 }
 
 /// Runs the command.
@@ -28,6 +30,7 @@ pub fn run(args: &Args) -> Result<Found> {
     if let Some(path) = &args.json {
         check_writable(path)?;
     }
+    args.report.check()?;
     let (mut rows, mut skipped) = (Vec::new(), Vec::new());
     for (i, file) in args.files.iter().enumerate() {
         let mut judge = Judge::new(i);
@@ -39,9 +42,12 @@ pub fn run(args: &Args) -> Result<Found> {
     note_pairs(&mut rows, &pairs, &names);
     let files = args.files.iter().map(|f| f.display().to_string()).collect();
     let report = Report { names, files, skipped, rows, pairs };
+    let mut document = report.json();
+    document["command"] = command_line().into();
     if let Some(path) = &args.json {
-        write_json(path, &report.json())?;
+        write_json(path, &document)?;
     }
+    args.report.write(&document)?;
     if !json_on_stdout(args.json.as_deref()) {
         print(&report.text())?;
     }

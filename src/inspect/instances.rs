@@ -71,6 +71,17 @@ pub fn instances(space: &Space) -> Result<Vec<Instance>, PlanError> {
     for case in &cases {
         found.add(&space.manifest, case)?;
     }
+    // Where there are few sizes, each with all types: not only as they were drawn together.
+    if space.manifest.supports.head_dim.one_of.is_some() {
+        for (case, dtypes) in cases.iter().flat_map(|case| {
+            space.manifest.supports.dtypes.iter().map(move |dtypes| (case, *dtypes))
+        }) {
+            let case = Case { dtypes, ..case.clone() };
+            if space.excludes(&case).is_none() && case.validate().is_ok() {
+                found.add(&space.manifest, &case)?;
+            }
+        }
+    }
     Ok(found.instances)
 }
 

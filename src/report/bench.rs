@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Microseconds with digits that mean something.
-fn micros(us: f64) -> String {
+pub(super) fn micros(us: f64) -> String {
     match us {
         _ if us < 10.0 => format!("{us:.2}"),
         _ if us < 1000.0 => format!("{us:.1}"),
@@ -15,11 +15,18 @@ fn micros(us: f64) -> String {
     }
 }
 
-fn percent(share: Option<f64>) -> String {
+/// GB/s with digits that mean something.
+pub(super) fn gbs(gbs: Option<f64>) -> String {
+    gbs.map_or("-".into(), |gbs| if gbs < 10.0 { format!("{gbs:.3}") } else { format!("{gbs:.0}") })
+}
+
+/// A share in percent.
+pub(super) fn percent(share: Option<f64>) -> String {
     share.map_or("-".into(), |share| format!("{:.1} %", 100.0 * share))
 }
 
-fn params(row: &Row) -> String {
+/// The tunables of a row, and whether its rule chose them.
+pub(super) fn params(row: &Row) -> String {
     let list = row.params.iter().map(|(name, value)| format!("{name}={value}"));
     let list: Vec<String> = list.collect();
     match (row.by_rule, list.is_empty()) {
@@ -60,9 +67,7 @@ pub fn rows(document: &Document) -> String {
                 micros(us.median),
                 micros(us.p5),
                 micros(us.p95),
-                row.gbs.map_or("-".into(), |gbs| {
-                    if gbs < 10.0 { format!("{gbs:.3}") } else { format!("{gbs:.0}") }
-                }),
+                gbs(row.gbs),
                 percent(row.share),
                 percent(row.of_read),
                 row.tokens_per_s.map_or("-".into(), |t| format!("{t:.0}")),

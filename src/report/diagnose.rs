@@ -3,6 +3,7 @@
 use super::json::put_number;
 use super::table::{align_numbers, ratio, table};
 use crate::judge::diagnose::catalogue::{Param, Params};
+use crate::judge::diagnose::profile::Profile;
 use crate::judge::diagnose::{Diagnosis, Named, Verdict, catalogue};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -16,6 +17,61 @@ pub struct Judged {
     pub file: String,
     /// The diagnosis.
     pub diagnosis: Diagnosis,
+    /// What was captured, where the file could be judged.
+    pub captured: Option<Captured>,
+}
+
+/// What a slice is of, and what figures show of it.
+pub struct Captured {
+    /// The prompt.
+    pub prompt_id: String,
+    /// The layer.
+    pub layer: usize,
+    /// Keys of the longest sequence.
+    pub seq_len: usize,
+    /// Query heads, KV heads.
+    pub heads: (usize, usize),
+    /// Elements of a head vector.
+    pub head_dim: usize,
+    /// How far every hypothesis is.
+    pub profile: Profile,
+}
+
+/// A captured slice as figures want it.
+fn captured(c: &Captured) -> Map<String, Value> {
+    let mut o = Map::new();
+    o.insert(
+        "shape".into(),
+        json!({
+            "prompt_id": c.prompt_id, "layer": c.layer, "seq_len": c.seq_len,
+            "num_heads": c.heads.0, "num_kv_heads": c.heads.1, "head_dim": c.head_dim,
+        }),
+    );
+    let p = &c.profile;
+    let hypotheses = p.hypotheses.iter().map(|h| {
+        let mut o = Map::new();
+        o.insert("fault".into(), json!(h.fault));
+        o.insert("params".into(), params(&h.params));
+        put_number(&mut o, "mae", h.fit.mae);
+        put_number(&mut o, "ratio", h.fit.ratio);
+        // What is not finite is null here.
+        o.insert("heads".into(), json!(h.heads));
+        Value::Object(o)
+    });
+    o.insert("hypotheses".into(), hypotheses.collect());
+    let windows = p.windows.iter();
+    o.insert(
+        "windows".into(),
+        windows
+            .map(|w| json!({"window_len": w.window_len, "mae": w.mae, "missing": w.missing}))
+            .collect(),
+    );
+    let first = p
+        .first_wrong
+        .iter()
+        .map(|f| json!({"key": f.key, "max_abs": f.max_abs, "bound": f.bound, "ratio": f.ratio}));
+    o.insert("first_wrong".into(), first.collect());
+    o
 }
 
 fn params(params: &Params) -> Value {
@@ -80,6 +136,9 @@ pub fn document(command: &str, judged: &[Judged]) -> Value {
     let slices = judged.iter().map(|j| {
         let mut slice = object(&j.diagnosis);
         slice.insert("file".into(), json!(j.file));
+        if let Some(c) = &j.captured {
+            slice.append(&mut captured(c));
+        }
         Value::Object(slice)
     });
     json!({
@@ -104,7 +163,7 @@ pub fn headline(d: &Diagnosis) -> String {
 /// One line a file.
 pub fn summary(judged: &[Judged]) -> String {
     let mut t = table(&["slice", "verdict", "fault", "stage", "heads wrong", "err/bound", "tried"]);
-    for Judged { file, diagnosis: d } in judged {
+    for Judged { file, diagnosis: d, .. } in judged {
         let name = std::path::Path::new(file).file_stem().map(|s| s.to_string_lossy().into_owned());
         let fault = d.fault.as_ref().map_or("-".to_owned(), |fault| {
             Named { fault: fault.clone(), params: d.params.clone(), fit: d.fit }.to_string()

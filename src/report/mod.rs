@@ -2,7 +2,10 @@
 
 pub mod bench;
 pub mod diagnose;
+pub mod figures;
+pub mod html;
 pub mod inspect;
 pub mod json;
+pub mod junit;
 pub mod table;
 pub mod trace;

@@ -12,6 +12,7 @@
 //! | scores and weights beside the output | `beside` |
 //! | the right answer, to be written | `attend` |
 //! | a case that failed in a sweep | `failing` |
+//! | what figures show of a slice | `profile` |
 //! | the verdict | here; in words in `words` |
 //!
 //! A head fits a hypothesis only where its error is within the error bound of *that* prediction.
@@ -27,6 +28,7 @@ pub mod failing;
 mod infer;
 pub mod predict;
 pub mod problem;
+pub mod profile;
 mod ranges;
 pub mod recipe;
 pub mod search;

@@ -58,6 +58,11 @@ pub struct Prediction {
 }
 
 impl Prediction {
+    /// The rows of V that the last prediction read, `[keys, dims]`.
+    pub(super) fn rows_of_v(&self) -> &[f64] {
+        &self.v
+    }
+
     /// Predicts a unit's output, of a head vector the first `dims` elements, with its bound.
     ///
     /// # Errors

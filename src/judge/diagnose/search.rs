@@ -6,6 +6,7 @@
 use super::catalogue::{Change, FAULTS, Fault, Member, Params, Rank, Search as Family};
 use super::predict::{Fit, Prediction};
 use super::problem::{Problem, Task};
+use super::profile::Hypothesis;
 use super::ranges::{Left, Screen, screen};
 use super::recipe::{Cache, Combine, End, How, Parts, Reading, Recipe};
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ const FIRST_LOOK: usize = 8;
 /// Members of a family that pass the screen and are judged in full; the others coincide as well
 /// as the screen can tell.
 const JUDGED: usize = 64;
+/// Default members of a family that a profile tries.
+const DEFAULTS: usize = 8;
 /// The closest of what does not fit that are judged in full.
 const CLOSEST: usize = 5;
 
@@ -233,6 +236,36 @@ impl<'p, 'a> Search<'p, 'a> {
         }
         searched.sort();
         searched
+    }
+
+    /// The right answer, and of each fault the nearest of its default members, on all `units`.
+    pub fn nearest(&mut self, units: &[usize]) -> Vec<Hypothesis> {
+        let right = (self.right.clone(), "none", Params::new());
+        let mut nearest: Vec<Hypothesis> = vec![self.hypothesis(units, right)];
+        for fault in FAULTS.iter() {
+            let members = self.members(fault).into_iter().filter(|m| m.default);
+            let recipes: Vec<_> = members
+                .filter_map(|m| Some((self.recipe(&[&m.change])?, fault.id, m.params)))
+                .collect();
+            let all = recipes
+                .into_iter()
+                .filter(|(recipe, ..)| self.in_range(recipe) && !self.attends_nothing(recipe))
+                .collect::<Vec<_>>();
+            let of = all.into_iter().take(DEFAULTS).map(|recipe| self.hypothesis(units, recipe));
+            nearest.extend(of.min_by(|a, b| a.fit.mae.total_cmp(&b.fit.mae)));
+        }
+        nearest
+    }
+
+    fn hypothesis(
+        &mut self,
+        units: &[usize],
+        (recipe, fault, params): (Recipe, &'static str, Params),
+    ) -> Hypothesis {
+        let fits: Vec<Fit> =
+            units.iter().map(|u| self.unit(&recipe, *u, self.problem.head_dim_v)).collect();
+        let fit = fits.iter().fold(Fit::NONE, |all, fit| all.and(*fit));
+        Hypothesis { fault, params, fit, heads: fits.iter().map(|fit| fit.ratio).collect() }
     }
 
     /// How each unit compares with a finding's prediction.

@@ -30,7 +30,7 @@ pub use super::verdict::Verdict;
 pub use pairs::{Pair, compare, note_pairs};
 pub use vacc::Evidence;
 
-use crate::data::trace::{Entry, Event, Head, Scope, VAddr};
+use crate::data::trace::{Entry, Event, Head, Scope, VAddr, VProbe};
 use addr::judge_addr;
 use softmax::judge_softmax;
 use top_one::note_top_ones;
@@ -87,8 +87,8 @@ pub struct Row {
 pub enum Numbers {
     /// `attn_vacc_trace`.
     VAcc {
-        /// What the layout probe said: `row` or `col`.
-        v_layout_best: Option<&'static str>,
+        /// What the layout probe said.
+        probe: VProbe,
         /// Which keys the reference summed.
         scope: Scope,
         /// Mean error of P·V as the trace has it; computed from its samples where it contradicts

@@ -82,7 +82,7 @@ pub fn judge_vacc(e: &VAcc) -> (Numbers, Judged) {
     };
     let against = if summed_here(e, &window) { Some(&window.sum[..]) } else { e.pv_cpu.as_deref() };
     let numbers = Numbers::VAcc {
-        v_layout_best: e.probe.best,
+        probe: e.probe.clone(),
         scope: e.scope,
         pv_mae: pv_mae.or_else(|| Some(mean_abs(&e.pv_gpu, &window.sum))).filter(|x| x.is_finite()),
         pv_mae_recomputed: against.map(|a| mean_abs(&e.pv_gpu, a)).filter(|x| x.is_finite()),

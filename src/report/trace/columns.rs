@@ -64,7 +64,7 @@ pub fn pv() -> Vec<Column> {
         HEAD,
         SEQ_LEN,
         Column("v_layout_best", Side::Each, |r| match &r.numbers {
-            Numbers::VAcc { v_layout_best, .. } => text(*v_layout_best),
+            Numbers::VAcc { probe, .. } => text(probe.best),
             _ => "-".to_owned(),
         }),
         Column("pv_scope", Side::WhereDifferent, |r| match &r.numbers {

@@ -41,8 +41,10 @@ impl Report {
         });
         let mut more = |key: &str, value: Value| r[key] = value;
         match &row.numbers {
-            Numbers::VAcc { v_layout_best, scope: s, pv_mae_recomputed, .. } => {
-                more("v_layout_best", json!(v_layout_best));
+            Numbers::VAcc { probe, scope: s, pv_mae_recomputed, .. } => {
+                more("v_layout_best", json!(probe.best));
+                more("v_mae_row", json!(probe.mae_row));
+                more("v_mae_col", json!(probe.mae_col));
                 more("pv_scope", json!(s.name()));
                 more("pv_mae_recomputed", json!(pv_mae_recomputed));
             }

@@ -1,0 +1,117 @@
+//! Figures, drawn from the documents that the commands write, and from nothing else.
+//!
+//! | subject | file |
+//! | --- | --- |
+//! | colours, text, title, legend, caption; SVG and PNG | `canvas` |
+//! | where numbers lie on an axis | `scale` |
+//! | curves and points in panels | `panels` |
+//! | tables of colours | `heat` |
+//! | rows of marks | `rows` |
+//! | what is drawn of `diagnose`, `trace`, `sweep`, `bench` and the table of planted faults | `of_…` |
+//!
+//! A title says what the figure shows, in numbers of the documents; the caption says how it was made.
+
+mod canvas;
+mod heat;
+mod of_bench;
+mod of_diagnose;
+mod of_faults;
+mod of_sweep;
+mod of_trace;
+mod panels;
+mod rows;
+mod scale;
+
+pub use canvas::register_font;
+
+use canvas::Drawing;
+use serde_json::Value;
+use std::path::Path;
+
+/// How a figure is drawn.
+#[derive(Debug, Clone, PartialEq)]
+enum Drawn {
+    Panels(panels::Panels),
+    Heat(heat::Heat),
+    Rows(rows::Rows),
+}
+
+/// A figure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    /// Name of its file, without an ending.
+    pub name: String,
+    /// The finding.
+    pub title: String,
+    /// How it was made, and what to know.
+    pub caption: String,
+    /// The picture.
+    pub svg: String,
+    drawn: Drawn,
+}
+
+impl Figure {
+    fn new(name: impl Into<String>, drawn: Drawn) -> Figure {
+        let (title, caption, svg) = match &drawn {
+            Drawn::Panels(p) => (&p.title, &p.caption, canvas::svg(p, &p.title)),
+            Drawn::Heat(h) => (&h.title, &h.caption, canvas::svg(h, &h.title)),
+            Drawn::Rows(b) => (&b.title, &b.caption, canvas::svg(b, &b.title)),
+        };
+        let (title, caption) = (title.clone(), caption.clone());
+        Figure { name: name.into(), title, caption, svg, drawn }
+    }
+
+    /// Writes it as PNG.
+    ///
+    /// # Errors
+    /// In words, what stands in the way of the file.
+    pub fn png(&self, path: &Path) -> Result<(), String> {
+        match &self.drawn {
+            Drawn::Panels(p) => canvas::png(p, path),
+            Drawn::Heat(h) => canvas::png(h, path),
+            Drawn::Rows(b) => canvas::png(b, path),
+        }
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> (u32, u32) {
+        match &self.drawn {
+            Drawn::Panels(p) => p.size(),
+            Drawn::Heat(h) => h.size(),
+            Drawn::Rows(b) => b.size(),
+        }
+    }
+}
+
+/// All figures that documents have numbers for. Those of one kind are drawn together: kernels of several
+/// sweeps beside each other.
+pub fn of(documents: &[Value]) -> Vec<Figure> {
+    let of_kind = |kind: &str| -> Vec<&Value> {
+        let is = |d: &&Value| text(d, "format").starts_with(&format!("attnbench-{kind}/"));
+        documents.iter().filter(is).collect()
+    };
+    let mut figures = of_diagnose::figures(&of_kind("diagnose"));
+    figures.extend(of_trace::figures(&of_kind("trace")));
+    figures.extend(of_sweep::figures(&of_kind("sweep")));
+    figures.extend(of_bench::figures(&of_kind("bench")));
+    figures.extend(of_faults::figures(&of_kind("faults")));
+    figures
+}
+
+/// The formats that figures are drawn from, without their versions.
+pub const KINDS: [&str; 5] = ["sweep", "diagnose", "trace", "bench", "faults"];
+
+/// The text under a key, or none.
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or("")
+}
+
+/// The number under a key; NaN where it is none.
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or(f64::NAN)
+}
+
+/// The list under a key, or an empty one.
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
