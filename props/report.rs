@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -175,4 +176,64 @@ fn what_cannot_be_written_is_said_before_any_work() {
         &[&explain[..], &["--report", "r"]].concat(),
         &["--explain-bound", "leave out --report"],
     );
+}
+
+/// A browser without a window, if there is one.
+fn browser() -> Option<&'static str> {
+    let found = |name: &&str| {
+        Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success())
+    };
+    let browser = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(found);
+    if browser.is_none() {
+        println!("skipped: neither chromium nor google-chrome is here");
+    }
+    browser
+}
+
+#[test]
+fn a_browser_shows_the_report_without_a_word_on_its_console() {
+    let Some(browser) = browser() else { return };
+    let bench = Bench::new();
+    // A file's name is somebody else's text.
+    let hostile = "<img src=x onerror=alert(1)>&amp;.safetensors";
+    fs::copy(golden("story/wrong_layer.safetensors"), bench.dir().join(hostile)).expect("copied");
+    bench.run(["diagnose", hostile, "--report", "report"]).ends_with(1);
+    let profile = bench.dir().join("profile");
+    let shows = |width: u32, task: &str| {
+        let ran = Command::new(browser)
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
+            .args(["--enable-logging=stderr", "--hide-scrollbars"])
+            .arg(format!("--window-size={width},2000"))
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(task)
+            .arg(format!("file://{}", bench.dir().join("report/index.html").display()))
+            .output()
+            .expect("a browser that runs");
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(ran.status.success(), "{said}");
+        let console: Vec<&str> = said.lines().filter(|line| line.contains("CONSOLE")).collect();
+        assert!(console.is_empty(), "{console:?}");
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    for width in [400, 1400] {
+        let dom = shows(width, "--dump-dom");
+        has(&dom, &["EXPLAINED", "layer_slice {read: 0}", "base pointers", "<svg", "</html>"]);
+        has(&dom, &["&lt;img src=x onerror=alert(1)&gt;&amp;amp;"]);
+        assert!(!dom.contains("<img"), "a file's name became an element");
+        let picture = bench.dir().join(format!("{width}.png"));
+        shows(width, &format!("--screenshot={}", picture.display()));
+        let picture = fs::read(picture).expect("a picture");
+        assert!(picture.len() > 20_000, "{} bytes at {width} pixels", picture.len());
+    }
 }
