@@ -363,3 +363,25 @@ fn a_folder_of_slices_takes_the_place_of_the_built_in_ones() {
     let slices = only(&document)["drawn"]["slice"].as_object().unwrap();
     assert_eq!(slices.keys().collect::<Vec<_>>(), ["mine"]);
 }
+
+/// On a terminal, which `script` makes: colour, and none where `NO_COLOR` asks for none.
+#[test]
+fn the_verdict_is_coloured_on_a_terminal_alone() {
+    let bench = Bench::new();
+    let sweep = format!("{} sweep norm --cases 200", env!("CARGO_BIN_EXE_attnbench"));
+    let terminal = |no_colour: Option<&str>| {
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &sweep, "/dev/null"]).current_dir(bench.dir());
+        script.env("TERM", "xterm-256color").env_remove("NO_COLOR").env_remove("CI");
+        no_colour.map(|value| script.env("NO_COLOR", value));
+        script.output().ok().map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
+    };
+    let piped = bench.run(["sweep", "norm", "--cases", "200"]).ends_with(0).stdout;
+    assert!(!piped.contains('\u{1b}'), "{piped:?}");
+    let (Some(coloured), Some(plain)) = (terminal(None), terminal(Some("1"))) else {
+        return println!("skipped: `script` is not here");
+    };
+    let last = |text: &str| text.trim_end().lines().last().unwrap_or("").trim().to_owned();
+    assert!(last(&coloured).contains("\u{1b}[32mPASS\u{1b}[0m: 1 kernel"), "{:?}", last(&coloured));
+    assert!(last(&plain).contains("PASS: 1 kernel") && !last(&plain).contains("[32m"), "{plain:?}");
+}

@@ -1,5 +1,6 @@
 //! What several commands share: devices, kernels, captured slices, JSON output.
 
+use anstyle::AnsiColor;
 use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
 use attnbench::data::golden;
@@ -224,17 +225,42 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 
 /// The command line, as the documents have it.
 pub fn command_line() -> String {
-    std::env::args().collect::<Vec<_>>().join(" ")
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=,+@%".contains(c);
+    let quoted = |arg: std::ffi::OsString| {
+        let arg = arg.to_string_lossy().into_owned();
+        if !arg.is_empty() && arg.chars().all(plain) {
+            return arg;
+        }
+        format!("'{}'", arg.replace('\'', "'\\''"))
+    };
+    std::env::args_os().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Prints to standard output. A reader that went away (`| head`) is no error.
+/// Prints to standard output, the verdict of the last line in its colour where that is a terminal and
+/// `NO_COLOR` does not say otherwise. A reader that went away (`| head`) is no error.
 pub fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match anstream::stdout().write_all(coloured(text).as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(e).context("cannot write to standard output")
         }
         _ => Ok(()),
     }
+}
+
+/// Text whose last line begins with a verdict, that word in its colour.
+fn coloured(text: &str) -> String {
+    let end = text.trim_end().len();
+    let begin = text[..end].rfind('\n').map_or(0, |at| at + 1);
+    let word = text[begin..end].split([':', ' ', ',']).next().unwrap_or("");
+    let colour = match word {
+        "PASS" | "clean" => AnsiColor::Green,
+        "FAIL" | "FAULT" | "explained" | "unexplained" => AnsiColor::Red,
+        "INCOMPLETE" | "ambiguous" | "invalid" => AnsiColor::Yellow,
+        _ => return text.to_owned(),
+    };
+    let style = colour.on_default().bold();
+    let rest = &text[begin + word.len()..];
+    format!("{}{style}{word}{style:#}{rest}", &text[..begin])
 }
 
 /// An error with its causes, each said once: many a message quotes its cause already.
@@ -265,4 +291,19 @@ pub fn on_interrupt(interrupted: &Arc<AtomicBool>) -> Result<()> {
         eprintln!("interrupted: finishing with what was found (again to end at once)");
     })
     .context("cannot watch for Ctrl-C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_alone_is_coloured() {
+        let red = "\u{1b}[1m\u{1b}[31mFAIL\u{1b}[0m";
+        assert_eq!(coloured("PASS: a\nFAIL: 2 kernels\n"), format!("PASS: a\n{red}: 2 kernels\n"));
+        assert!(coloured("clean\n").starts_with("\u{1b}[1m\u{1b}[32mclean\u{1b}[0m"));
+        for plain in ["", "\n", "{\n}\n", "30 timed\n", "PASSED: no verdict\n"] {
+            assert_eq!(coloured(plain), plain);
+        }
+    }
 }

@@ -79,7 +79,8 @@ fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn judge(path: &Path, options: Options) -> Judged {
+/// `profiled`: with what figures and documents show besides.
+fn judge(path: &Path, options: Options, profiled: bool) -> Judged {
     let file = path.display().to_string();
     let mut captured = None;
     let diagnosis = match KvSlice::read(path) {
@@ -87,14 +88,19 @@ fn judge(path: &Path, options: Options) -> Judged {
         Ok(slice) => {
             let mut d = match Problem::of_slice(&slice) {
                 Ok(problem) => {
-                    captured = Some(Captured {
-                        prompt_id: slice.prompt_id.clone(),
-                        layer: slice.layer,
-                        seq_len: problem.seq_len,
-                        heads: (problem.num_heads, problem.num_kv_heads),
-                        head_dim: problem.head_dim,
-                        profile: profile(&problem),
-                    });
+                    if profiled {
+                        let profile = profile(&problem);
+                        let unit = |u: &usize| (problem.units[*u].s, problem.units[*u].h);
+                        captured = Some(Captured {
+                            prompt_id: slice.prompt_id.clone(),
+                            layer: slice.layer,
+                            seq_len: problem.seq_len,
+                            heads: (problem.num_heads, problem.num_kv_heads),
+                            head_dim: problem.head_dim,
+                            units: profile.units.iter().map(unit).collect(),
+                            profile,
+                        });
+                    }
                     diagnose(&problem, options)
                 }
                 Err(error) => Diagnosis::invalid(error.to_string()),
@@ -112,6 +118,7 @@ fn judge(path: &Path, options: Options) -> Judged {
 /// out.
 fn judge_all(args: &Args, files: &[PathBuf], quiet: bool, interrupted: &AtomicBool) -> Vec<Judged> {
     let options = Options { pairs: !args.no_pairs };
+    let profiled = args.json.is_some() || args.report.is_asked();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let jobs = args.jobs.unwrap_or(cores).clamp(1, files.len().max(1));
     let bar = ProgressBar::with_draw_target(
@@ -132,7 +139,7 @@ fn judge_all(args: &Args, files: &[PathBuf], quiet: bool, interrupted: &AtomicBo
                 while !interrupted.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(path) = files.get(index) else { break };
-                    let judged = judge(path, options);
+                    let judged = judge(path, options, profiled);
                     bar.set_message(headline(&judged.diagnosis));
                     bar.inc(1);
                     results.lock().expect("no thread panicked").push((index, judged));

@@ -316,20 +316,27 @@ fn what_a_rule_may_say_is_supported() {
 fn decode_fast_is_tuned_by_hand() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/decode_fast.toml");
     let fast = Manifest::load(&file).unwrap();
-    for (name, splits, waves, depth) in [
-        ("llama8b_b1_8k", 16, 8, 1),
-        ("llama8b_b64_4k", 1, 2, 1),
-        ("llama8b_b256_1k", 1, 8, 2),
-        ("mha_b8_4k", 1, 4, 1),
-        ("smollm2_b64_2k", 1, 8, 1),
-        ("llama8b_b1_512", 8, 4, 1),
-        ("llama8b_b1_206", 1, 8, 2),
-        ("gqa16_b16_8k", 2, 8, 1),
+    for (name, splits, waves, depth, early, stretches) in [
+        ("llama8b_b1_8k", 16, 8, 1, 2, 2),
+        ("llama8b_b64_4k", 1, 2, 1, 5, 1),
+        ("llama8b_b256_1k", 1, 8, 2, 1, 1),
+        ("mha_b8_4k", 1, 4, 1, 5, 1),
+        ("smollm2_b64_2k", 1, 8, 1, 5, 1),
+        ("llama8b_b1_512", 8, 4, 1, 1, 2),
+        ("llama8b_b1_206", 1, 8, 2, 1, 1),
+        ("gqa16_b16_8k", 2, 8, 1, 5, 2),
     ] {
         let mut case = crate::bench::shapes::parse(name).unwrap().remove(0).case;
         let places = case.placements().unwrap();
         fast.tune(&mut case, &places, 132, 227 << 10).unwrap();
-        let want = [("splits", splits), ("waves", waves), ("depth", depth), ("room", 80)];
+        let want = [
+            ("splits", splits),
+            ("waves", waves),
+            ("depth", depth),
+            ("room", 80),
+            ("early", early),
+            ("stretches", stretches),
+        ];
         let want: BTreeMap<String, i64> = want.map(|(name, value)| (name.to_owned(), value)).into();
         assert_eq!(case.params, want, "{name}");
         case.k = crate::problem::Storage::contiguous("NHD".parse().unwrap());

@@ -33,6 +33,8 @@ pub struct Captured {
     pub heads: (usize, usize),
     /// Elements of a head vector.
     pub head_dim: usize,
+    /// Batch and query head of what the profile tried.
+    pub units: Vec<(usize, usize)>,
     /// How far every hypothesis is.
     pub profile: Profile,
 }
@@ -59,6 +61,11 @@ fn captured(c: &Captured) -> Map<String, Value> {
         Value::Object(o)
     });
     o.insert("hypotheses".into(), hypotheses.collect());
+    if let Some(probe) = p.probe {
+        o.insert("probe".into(), json!({"mae_row": probe.row, "mae_col": probe.col}));
+    }
+    let units = c.units.iter().map(|(batch, head)| json!({"batch": batch, "head": head}));
+    o.insert("units".into(), units.collect());
     let windows = p.windows.iter();
     o.insert(
         "windows".into(),

@@ -9,6 +9,8 @@ use super::search::Search;
 
 /// Multiply-adds that a profile may take: of larger problems the heads are thinned out.
 const WORK: usize = 1 << 32;
+/// Members of a fault that are tried, about.
+const MEMBERS: usize = 2;
 /// Windows, and positions, at most.
 const POINTS: usize = 64;
 
@@ -23,6 +25,15 @@ pub struct Hypothesis {
     pub fit: Fit,
     /// The largest error over its bound of each of them.
     pub heads: Vec<f64>,
+}
+
+/// The mean errors by which a probe decides that knows the kernel's weights, and two ways to read V.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Probe {
+    /// V row by row.
+    pub row: f64,
+    /// V column by column.
+    pub col: f64,
 }
 
 /// What a sum over the last keys leaves out, with the weights of all.
@@ -56,6 +67,8 @@ pub struct Profile {
     pub units: Vec<usize>,
     /// The right answer first, then the catalogue's order.
     pub hypotheses: Vec<Hypothesis>,
+    /// With the weights of the nearest hypothesis.
+    pub probe: Option<Probe>,
     /// From the shortest window on.
     pub windows: Vec<Window>,
     /// From the first key on.
@@ -66,17 +79,18 @@ pub struct Profile {
 pub fn profile(problem: &Problem<'_>) -> Profile {
     let work: usize = problem.units.iter().map(|u| u.keys).sum::<usize>()
         * (problem.head_dim + problem.head_dim_v)
-        * FAULTS.len();
+        * FAULTS.len()
+        * MEMBERS;
     let every = work.div_ceil(WORK).max(1);
     let units: Vec<usize> = (0..problem.units.len()).step_by(every).collect();
     if problem.task != Task::Attend || units.is_empty() {
         return Profile::default();
     }
     let mut search = Search::new(problem, units.clone(), &vec![0.0; problem.units.len()]);
-    let hypotheses = search.nearest(&units);
+    let (hypotheses, probe) = search.nearest(&units);
     let keys = units.iter().map(|u| problem.units[*u].keys).max().unwrap_or(0);
     let (windows, first_wrong) = sums(problem, &units, keys);
-    Profile { units, hypotheses, windows, first_wrong }
+    Profile { units, hypotheses, probe, windows, first_wrong }
 }
 
 /// Numbers from 1 to `last`, dense at first, at most [`POINTS`].
@@ -170,6 +184,17 @@ mod tests {
         let fit = p.hypotheses.iter().filter(|h| h.fit.fits()).count();
         assert!(p.hypotheses.len() > 12 && fit <= 3, "{fit} of {}", p.hypotheses.len());
         assert!(p.hypotheses.iter().all(|h| h.heads.len() == p.units.len()));
+    }
+
+    /// What the engine's probe said: the better of two wrong guesses.
+    #[test]
+    fn the_probe_of_two_layouts_says_col_where_another_layer_was_read() {
+        let p = of("story/wrong_layer.safetensors");
+        let probe = p.probe.expect("a probe");
+        assert!(probe.col < probe.row && probe.col > 1e-2, "{probe:?}");
+        let p = of("slices/p5_ba_decode0_L15_f32.safetensors");
+        let probe = p.probe.expect("a probe");
+        assert!(probe.row < 1e-6 && probe.col > 1e-2, "{probe:?}");
     }
 
     #[test]

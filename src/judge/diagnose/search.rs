@@ -6,7 +6,7 @@
 use super::catalogue::{Change, FAULTS, Fault, Member, Params, Rank, Search as Family};
 use super::predict::{Fit, Prediction};
 use super::problem::{Problem, Task};
-use super::profile::Hypothesis;
+use super::profile::{Hypothesis, Probe};
 use super::ranges::{Left, Screen, screen};
 use super::recipe::{Cache, Combine, End, How, Parts, Reading, Recipe};
 use std::collections::BTreeMap;
@@ -238,10 +238,11 @@ impl<'p, 'a> Search<'p, 'a> {
         searched
     }
 
-    /// The right answer, and of each fault the nearest of its default members, on all `units`.
-    pub fn nearest(&mut self, units: &[usize]) -> Vec<Hypothesis> {
+    /// The right answer, and of each fault the nearest of its default members, on all `units`; and what a
+    /// probe says that knows the weights of the nearest of all, and two layouts of V.
+    pub fn nearest(&mut self, units: &[usize]) -> (Vec<Hypothesis>, Option<Probe>) {
         let right = (self.right.clone(), "none", Params::new());
-        let mut nearest: Vec<Hypothesis> = vec![self.hypothesis(units, right)];
+        let mut nearest = vec![self.hypothesis(units, right)];
         for fault in FAULTS.iter() {
             let members = self.members(fault).into_iter().filter(|m| m.default);
             let recipes: Vec<_> = members
@@ -252,20 +253,35 @@ impl<'p, 'a> Search<'p, 'a> {
                 .filter(|(recipe, ..)| self.in_range(recipe) && !self.attends_nothing(recipe))
                 .collect::<Vec<_>>();
             let of = all.into_iter().take(DEFAULTS).map(|recipe| self.hypothesis(units, recipe));
-            nearest.extend(of.min_by(|a, b| a.fit.mae.total_cmp(&b.fit.mae)));
+            nearest.extend(of.min_by(|a, b| a.0.fit.mae.total_cmp(&b.0.fit.mae)));
         }
-        nearest
+        let own = nearest.iter().min_by(|a, b| a.0.fit.mae.total_cmp(&b.0.fit.mae));
+        let col = nearest.iter().find(|(h, _)| h.fault == "v_col");
+        let probe = own.zip(col).map(|((_, own), (_, col))| {
+            let of = |v: &Reading| {
+                let mut recipe = own.clone();
+                recipe.v = v.clone();
+                recipe
+            };
+            (of(&self.right.v), of(&col.v))
+        });
+        let probe = probe.map(|(row, col)| {
+            let mut mae = |recipe| self.hypothesis(units, (recipe, "", Params::new())).0.fit.mae;
+            Probe { row: mae(row), col: mae(col) }
+        });
+        (nearest.into_iter().map(|(hypothesis, _)| hypothesis).collect(), probe)
     }
 
     fn hypothesis(
         &mut self,
         units: &[usize],
         (recipe, fault, params): (Recipe, &'static str, Params),
-    ) -> Hypothesis {
+    ) -> (Hypothesis, Recipe) {
         let fits: Vec<Fit> =
             units.iter().map(|u| self.unit(&recipe, *u, self.problem.head_dim_v)).collect();
         let fit = fits.iter().fold(Fit::NONE, |all, fit| all.and(*fit));
-        Hypothesis { fault, params, fit, heads: fits.iter().map(|fit| fit.ratio).collect() }
+        let heads = fits.iter().map(|fit| fit.ratio).collect();
+        (Hypothesis { fault, params, fit, heads }, recipe)
     }
 
     /// How each unit compares with a finding's prediction.

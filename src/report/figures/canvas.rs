@@ -101,7 +101,26 @@ pub fn write<DB: DrawingBackend>(
     at: (i32, i32),
     style: &TextStyle<'_>,
 ) -> Drawn<DB> {
-    area.draw(&Text::new(text.to_owned(), at, style.clone()))
+    area.draw(&Text::new(plain(text), at, style.clone()))
+}
+
+/// Text without what XML cannot hold, and that nobody could read.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || c > '\u{fffd}' { ' ' } else { c }).collect()
+}
+
+/// A name that leaves room for what is drawn.
+pub fn shortened(name: &str) -> String {
+    const MOST: usize = 34;
+    match name.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &name[..at]),
+        None => name.to_owned(),
+    }
+}
+
+/// A word of a text, shortened where it is longer than any word.
+pub fn if_long_shortened(word: &str) -> String {
+    if word.chars().count() > 90 { shortened(word) } else { word.to_owned() }
 }
 
 /// Text along the left edge, from below.
@@ -128,6 +147,8 @@ pub fn wrapped<DB: DrawingBackend>(
 ) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
+        // A word that no line can hold is cut.
+        let word = &*if_long_shortened(word);
         let joined = lines.last().map(|line| format!("{line} {word}"));
         match joined.filter(|line| width(area, line, style) <= limit) {
             Some(line) => *lines.last_mut().expect("a line was joined to") = line,
@@ -141,12 +162,18 @@ pub fn wrapped<DB: DrawingBackend>(
 pub fn marker<DB: DrawingBackend>(area: &Area<DB>, series: usize, at: (i32, i32)) -> Drawn<DB> {
     let style = colour(series).filled();
     let (x, y) = at;
-    match series % 5 {
+    match series % SERIES.len() {
         0 => area.draw(&Circle::new(at, 4, style)),
         1 => area.draw(&Rectangle::new([(x - 4, y - 4), (x + 4, y + 4)], style)),
         2 => area.draw(&TriangleMarker::new(at, 6, style)),
         3 => area.draw(&Polygon::new([(x, y - 5), (x + 5, y), (x, y + 5), (x - 5, y)], style)),
-        _ => area.draw(&Cross::new(at, 4, colour(series).stroke_width(2))),
+        4 => area.draw(&Cross::new(at, 4, colour(series).stroke_width(2))),
+        5 => area.draw(&Polygon::new([(x - 5, y - 4), (x + 5, y - 4), (x, y + 5)], style)),
+        _ => {
+            let stroke = colour(series).stroke_width(2);
+            area.draw(&PathElement::new([(x - 5, y), (x + 5, y)], stroke))?;
+            area.draw(&PathElement::new([(x, y - 5), (x, y + 5)], stroke))
+        }
     }
 }
 
@@ -169,7 +196,7 @@ pub fn line<DB: DrawingBackend>(
     let (mut on, mut left) = (true, DASH);
     for pair in points.windows(2) {
         let ((x, y), (to_x, to_y)) = (pair[0], pair[1]);
-        let length = f64::from(to_x - x).hypot(f64::from(to_y - y));
+        let length = libm::hypot(f64::from(to_x - x), f64::from(to_y - y));
         let mut done = 0.0;
         while done < length {
             let part = left.min(length - done);
@@ -290,10 +317,10 @@ pub fn svg(drawing: &impl Drawing, title: &str) -> String {
 
 /// Text as XML has it.
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    plain(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// A drawing as PNG at twice its size, on paper.
+/// A drawing as PNG, on paper.
 ///
 /// # Errors
 /// What stands in the way of the file.

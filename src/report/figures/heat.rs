@@ -2,7 +2,7 @@
 
 use super::canvas::{
     Area, Drawing, Drawn, GRID, INK, LEFT, MIDDLE, RIGHT, SMALL, SOFT, TEXT, WIDTH, bold, font,
-    frame, width, write,
+    frame, shortened, width, write,
 };
 use plotters::backend::DrawingBackend;
 use plotters::element::Rectangle;
@@ -83,7 +83,8 @@ impl Drawing for Heat {
         let (top, _) = frame(area, &self.title, &[], &self.caption)?;
         let w = area.dim_in_pixel().0 as i32;
         let name = font(TEXT, &INK, RIGHT);
-        let names = self.rows.iter().map(|(n, _)| width(area, n, &name)).max().unwrap_or(0);
+        let names =
+            self.rows.iter().map(|(n, _)| width(area, &shortened(n), &name)).max().unwrap_or(0);
         let left = (names + 28).max(width(area, &self.axes.0, &bold(SMALL, &SOFT, LEFT)) + 28);
         // The key: shades from end to end, then the mark.
         let small = font(SMALL, &INK, LEFT);
@@ -124,7 +125,7 @@ impl Drawing for Heat {
         write(area, &self.axes.1, (left, top - 8 - 15 * heads), &bold(SMALL, &SOFT, LEFT))?;
         for (i, (words, cells)) in self.rows.iter().enumerate() {
             let y = top + ROW * i as i32 + GAP * self.gaps_before(i);
-            write(area, words, (left - 10, y + ROW / 2), &name)?;
+            write(area, &shortened(words), (left - 10, y + ROW / 2), &name)?;
             for (j, this) in cells.iter().enumerate() {
                 let x = left + cell * j as i32;
                 let spot = [(x, y), (x + cell - 2, y + ROW - 2)];

@@ -21,6 +21,8 @@ mod of_trace;
 mod panels;
 mod rows;
 mod scale;
+#[cfg(test)]
+mod tests;
 
 pub use canvas::register_font;
 
@@ -51,14 +53,21 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// `name` becomes one of a file: what is not plain in it, `_`.
     fn new(name: impl Into<String>, drawn: Drawn) -> Figure {
+        let plain =
+            |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
+        let name: String = name.into().chars().map(plain).take(80).collect();
         let (title, caption, svg) = match &drawn {
             Drawn::Panels(p) => (&p.title, &p.caption, canvas::svg(p, &p.title)),
             Drawn::Heat(h) => (&h.title, &h.caption, canvas::svg(h, &h.title)),
             Drawn::Rows(b) => (&b.title, &b.caption, canvas::svg(b, &b.title)),
         };
-        let (title, caption) = (title.clone(), caption.clone());
-        Figure { name: name.into(), title, caption, svg, drawn }
+        // A name that somebody gave may be of any length.
+        let short = |word: &str| canvas::if_long_shortened(word);
+        let title = title.split(' ').map(short).collect::<Vec<_>>().join(" ");
+        let caption = caption.clone();
+        Figure { name, title, caption, svg, drawn }
     }
 
     /// Writes it as PNG.
@@ -95,7 +104,19 @@ pub fn of(documents: &[Value]) -> Vec<Figure> {
     figures.extend(of_sweep::figures(&of_kind("sweep")));
     figures.extend(of_bench::figures(&of_kind("bench")));
     figures.extend(of_faults::figures(&of_kind("faults")));
+    // Of two with one name the later gets a number.
+    for i in 1..figures.len() {
+        let before = figures[..i].iter().filter(|f| f.name == figures[i].name).count();
+        if before > 0 {
+            figures[i].name = format!("{}-{}", figures[i].name, before + 1);
+        }
+    }
     figures
+}
+
+/// `1 capture`, `3 captures`.
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The formats that figures are drawn from, without their versions.

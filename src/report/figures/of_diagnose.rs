@@ -2,8 +2,9 @@
 
 use super::heat::{Cell, Heat};
 use super::panels::{Look, Panel, Panels, Series};
+use super::scale::number as number_of;
 use super::scale::{Axis, Scale};
-use super::{Drawn, Figure, list, number, text};
+use super::{Drawn, Figure, counted, list, number, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -42,6 +43,12 @@ fn in_lines(name: &str) -> String {
     lines.join("\n")
 }
 
+/// The faults that fit.
+fn fits(slice: &Value) -> Vec<&str> {
+    let all = list(slice, "hypotheses").iter();
+    all.filter(|h| number(h, "ratio") <= 1.0).map(|h| text(h, "fault")).collect()
+}
+
 fn hypothesis<'v>(slice: &'v Value, fault: &str) -> Option<&'v Value> {
     list(slice, "hypotheses").iter().find(|h| text(h, "fault") == fault)
 }
@@ -67,6 +74,7 @@ fn layouts(slices: &[&Value]) -> Option<Figure> {
     // The slices that say most: one with a fault first.
     let mut slices = slices.to_vec();
     slices.sort_by_key(|s| hypothesis(s, "none").is_some_and(|h| number(h, "ratio") <= 1.0));
+    let of_all = slices.len();
     slices.truncate(MOST);
     let mut faults: Vec<&str> = Vec::new();
     for h in slices.iter().flat_map(|s| list(s, "hypotheses")) {
@@ -85,12 +93,12 @@ fn layouts(slices: &[&Value]) -> Option<Figure> {
         })
         .collect();
     // The probe of the engine that this comes from: the smaller mean error of two wins.
-    let mae = |s: &Value, fault| hypothesis(s, fault).map_or(f64::NAN, |h| number(h, "mae"));
+    let probed = |s: &Value, key: &str| number(&s["probe"], key);
     let probe = |own: &'static str, other: &'static str| -> Vec<Cell> {
         let of = |s: &&Value| {
-            let (own, other) = (mae(s, own), mae(s, other));
+            let (own, other) = (probed(s, own), probed(s, other));
             let words = format!("{own:.1e}");
-            if own.is_nan() {
+            if !own.is_finite() {
                 Cell::Empty
             } else if own < other {
                 Cell::Good(words)
@@ -101,35 +109,57 @@ fn layouts(slices: &[&Value]) -> Option<Figure> {
         slices.iter().map(of).collect()
     };
     let gap = rows.len() - 1;
-    rows.push(("two-way probe: row".into(), probe("none", "v_col")));
-    rows.push(("two-way probe: col".into(), probe("v_col", "none")));
+    rows.push(("two-way probe: row".into(), probe("mae_row", "mae_col")));
+    rows.push(("two-way probe: col".into(), probe("mae_col", "mae_row")));
     let wrong: Vec<&&Value> = slices
         .iter()
         .filter(|s| hypothesis(s, "none").is_some_and(|h| number(h, "ratio") > 1.0))
         .collect();
+    let others = faults.len() - 1;
     let title = match wrong.first() {
-        Some(s) if s["fault"].is_string() => {
-            let choice = if mae(s, "v_col") < mae(s, "none") { "col" } else { "row" };
-            format!(
-                "Of {} hypotheses {} alone explains the wrong output; a probe of two says {choice}",
-                faults.len(),
-                text(s, "fault")
-            )
+        Some(s) => {
+            let (row, col) = (probed(s, "mae_row"), probed(s, "mae_col"));
+            let probe = match row.partial_cmp(&col) {
+                Some(order) if order.is_le() => "; a probe of two layouts says row",
+                Some(_) => "; a probe of two layouts says col",
+                None => "",
+            };
+            let what = match fits(s)[..] {
+                [] => format!("None of {} explains {}", counted(others, "fault"), name(s)),
+                [one] => format!("Of {} only {one} explains {}", counted(others, "fault"), name(s)),
+                ref more => format!("{} explain {}", counted(more.len(), "fault"), name(s)),
+            };
+            what + probe
         }
-        Some(_) => "No hypothesis explains the wrong output".to_owned(),
-        None => format!(
-            "The right answer fits all {} captures; the {} faults miss by up to {} their bound",
-            slices.len(),
-            faults.len() - 1,
-            largest(&slices)
-        ),
+        None => {
+            let nearest = slices.iter().flat_map(|s| list(s, "hypotheses"));
+            let nearest = nearest.filter(|h| text(h, "fault") != "none");
+            let nearest = nearest.filter_map(|h| h["ratio"].as_f64()).fold(f64::INFINITY, f64::min);
+            let right = format!("The right answer fits {}", counted(slices.len(), "capture"));
+            if nearest.is_finite() {
+                format!(
+                    "{right}; the nearest of {} is at {} times its bound",
+                    counted(others, "fault"),
+                    number_of(nearest)
+                )
+            } else {
+                right
+            }
+        }
     };
-    let caption = "Each cell: the logarithm of the largest error over its bound, of the nearest member of a fault, \
-                   over all heads; up to 0 it fits (marked). Below: the mean errors by which a probe of two layouts \
-                   decides. From `attnbench diagnose --json`.";
+    let left_out = if slices.len() < of_all {
+        format!(" {} of {of_all} slices, those with a fault first.", slices.len())
+    } else {
+        String::new()
+    };
+    let caption = format!(
+        "Each cell: the logarithm of the largest error over its bound, of the nearest default member of a fault, over the \
+         heads; up to 0 it fits (marked). Below: the mean errors by which a probe decides that knows the kernel's own \
+         weights, and V by rows or by columns.{left_out} From `attnbench diagnose --json`."
+    );
     let heat = Heat {
         title,
-        caption: caption.into(),
+        caption,
         axes: ("hypothesis".into(), "captured slice".into()),
         columns: slices.iter().map(|s| in_lines(&name(s))).collect(),
         rows,
@@ -141,62 +171,68 @@ fn layouts(slices: &[&Value]) -> Option<Figure> {
     Some(Figure::new("layouts", Drawn::Heat(heat)))
 }
 
-/// The largest finite error over its bound of a wrong hypothesis, in words.
-fn largest(slices: &[&Value]) -> String {
-    let all = slices.iter().flat_map(|s| list(s, "hypotheses"));
-    let most = all.filter_map(|h| h["ratio"].as_f64()).fold(0.0, f64::max);
-    super::scale::power_of_ten(libm::floor(libm::log10(most.max(1.0))) as i32) + " times"
-}
-
 /// The error of each head, by slice.
 fn heads(slices: &[&Value]) -> Option<Figure> {
+    const COLUMNS: usize = 64;
     let ratios = |s: &Value| -> Vec<f64> {
         let right = hypothesis(s, "none").map_or(&[][..], |h| list(h, "heads"));
         right.iter().map(|r| r.as_f64().unwrap_or(f64::INFINITY)).collect()
     };
-    let shown: Vec<&Value> =
-        slices.iter().copied().filter(|s| !ratios(s).is_empty()).take(24).collect();
-    let columns = shown.iter().map(|s| ratios(s).len()).max().filter(|n| *n <= 32)?;
-    let mut worst = (0.0f64, String::new(), 0);
-    let mut wrong = 0;
-    let rows = shown
-        .iter()
-        .map(|s| {
-            let ratios = ratios(s);
-            for (head, ratio) in ratios.iter().enumerate() {
-                wrong += usize::from(*ratio > 1.0);
-                if *ratio > worst.0 {
-                    worst = (*ratio, name(s), head);
-                }
+    // The heads of the first that has most: others of the same model have the same.
+    let fits = |s: &&Value| (1..=COLUMNS).contains(&ratios(s).len());
+    let shown: Vec<&Value> = slices.iter().copied().filter(fits).take(24).collect();
+    let most = shown.iter().max_by_key(|s| ratios(s).len())?;
+    let of_batch = list(most, "units").iter().any(|u| u["batch"] != 0);
+    let label = |s: &Value, place: usize| -> String {
+        let unit = &s["units"][place];
+        match (unit["batch"].as_u64(), unit["head"].as_u64()) {
+            (Some(batch), Some(head)) if of_batch => format!("{batch}.{head}"),
+            (_, Some(head)) => head.to_string(),
+            _ => place.to_string(),
+        }
+    };
+    let columns = ratios(most).len();
+    let (mut worst, mut where_, mut wrong, mut total) = (0.0f64, String::new(), 0, 0);
+    let mut rows = Vec::new();
+    for s in &shown {
+        let ratios = ratios(s);
+        let mut cells = Vec::new();
+        for (place, ratio) in ratios.iter().enumerate() {
+            (total, wrong) = (total + 1, wrong + usize::from(*ratio > 1.0));
+            if *ratio > worst {
+                (worst, where_) = (*ratio, format!("head {} of {}", label(s, place), name(s)));
             }
-            let of = |r: &f64| {
-                let decades = libm::log10(r.max(1e-9));
-                Cell::Of(decades, if *r > 1.0 { format!("{decades:+.1}") } else { String::new() })
-            };
-            let mut cells: Vec<Cell> = ratios.iter().map(of).collect();
-            cells.resize(columns, Cell::Empty);
-            (name(s), cells)
-        })
-        .collect();
-    let total: usize = shown.iter().map(|s| ratios(s).len()).sum();
+            let decades = libm::log10(ratio.clamp(1e-9, 1e9));
+            let words = if *ratio > 1.0 { format!("{decades:+.1}") } else { String::new() };
+            cells.push(Cell::Of(decades, words));
+        }
+        cells.resize(columns, Cell::Empty);
+        rows.push((name(s), cells));
+    }
+    let heads = counted(total, "head");
+    let captures = counted(shown.len(), "capture");
     let title = if wrong == 0 {
         format!(
-            "All {total} heads of {} captures are right: the worst uses {:.0} % of its bound",
-            shown.len(),
-            100.0 * worst.0
+            "{heads} of {captures}, and none wrong: {where_} is worst, at {} of its bound",
+            number_of(worst)
         )
     } else {
-        format!("{wrong} of {total} heads are wrong, head {} of {} most", worst.2, worst.1)
+        format!("{wrong} of {heads} in {captures} are wrong, {where_} most")
     };
+    let left_out = slices.len() - shown.len();
+    let left_out =
+        if left_out > 0 { format!(" {left_out} more are not drawn.") } else { String::new() };
     let heat = Heat {
         title,
-        caption: "The logarithm of each head's largest error over its bound, against the right answer; above 0 it is \
-                  wrong, and the cell says by how many decades. From `attnbench diagnose --json`."
-            .into(),
-        axes: ("capture".into(), "query head".into()),
-        columns: (0..columns).map(|h| h.to_string()).collect(),
+        caption: format!(
+            "The logarithm of each head's largest error over its bound, against the right answer; above 0 it is wrong, and \
+             the cell says by how many decades.{left_out} From `attnbench diagnose --json`."
+        ),
+        axes: ("capture".into(), if of_batch { "batch.head" } else { "query head" }.into()),
+        columns: (0..columns).map(|place| label(most, place)).collect(),
         rows,
-        range: (-2.5, if wrong > 0 { 4.5 } else { 0.3 }),
+        // The fourth shade begins at 0.
+        range: (-3.0, 4.0),
         key: "log (error / bound)".into(),
         good: String::new(),
         gaps: Vec::new(),
@@ -232,28 +268,26 @@ fn curve(s: &Value, of: &str, colour: usize, x: &str, y: &str) -> Series {
 /// What a reference over the last keys leaves out.
 fn windows(slices: &[&Value]) -> Option<Figure> {
     let shown = told_apart(slices, "windows");
-    let (first, of) = (shown.first()?, "windows");
+    let of = "windows";
     let points = || shown.iter().flat_map(|s| list(s, of));
+    let series = |y: &str| -> Vec<Series> {
+        shown.iter().enumerate().map(|(i, s)| curve(s, of, i, "window_len", y)).collect()
+    };
+    // At 64 keys, as an engine's audit had it, or the most below: where that leaves out most.
+    let at = |s: &&&Value| list(s, of).iter().rfind(|p| number(p, "window_len") <= 64.0).cloned();
+    let told: Vec<(&&Value, Value)> = shown.iter().filter_map(|s| Some((s, at(&s)?))).collect();
+    let (slice, point) = told
+        .iter()
+        .filter(|(_, p)| number(p, "mae") > 0.0)
+        .max_by(|a, b| number(&a.1, "mae").total_cmp(&number(&b.1, "mae")))?;
     let x = Axis::over(
         "keys that the reference sums, the last ones",
         Scale::Log2,
         points().map(|p| number(p, "window_len")),
     );
-    let errors: Vec<Series> =
-        shown.iter().enumerate().map(|(i, s)| curve(s, of, i, "window_len", "mae")).collect();
-    let masses: Vec<Series> =
-        shown.iter().enumerate().map(|(i, s)| curve(s, of, i, "window_len", "missing")).collect();
     let y = Axis::over("mean error of P·V", Scale::Log10, points().map(|p| number(p, "mae")));
-    // At 64 keys, as the audit had it, where a capture is longer.
-    let long = shown
-        .iter()
-        .rev()
-        .find(|s| s["shape"]["seq_len"].as_u64().unwrap_or(0) > 64)
-        .unwrap_or(first);
-    let at = list(long, of).iter().rfind(|p| number(p, "window_len") <= 64.0);
-    let at = at.map_or((f64::NAN, f64::NAN, f64::NAN), |p| {
-        (number(p, "window_len"), number(p, "mae"), number(p, "missing"))
-    });
+    let share =
+        Axis::over("share of the weight", Scale::Linear, std::iter::empty()).between(0.0, 1.0);
     let panel = |title: &str, y, series| Panel {
         title: title.into(),
         x: x.clone(),
@@ -263,21 +297,21 @@ fn windows(slices: &[&Value]) -> Option<Figure> {
     };
     let panels = Panels {
         title: format!(
-            "A reference over the last {} keys calls a right kernel wrong by {:.1e}: it leaves out {:.0} % of the weight",
-            at.0,
-            at.1,
-            100.0 * at.2
+            "Over the last {} keys a reference calls the right output of {} wrong by {}: it leaves out {:.0} % of the weight",
+            number(point, "window_len"),
+            label(slice),
+            number_of(number(point, "mae")),
+            100.0 * number(point, "missing")
         ),
-        caption: "The right output of captured slices against the sum over their last keys only, with the weights of \
-                  all, mean over heads and dimensions: both fall to 0 where all keys are summed. This is what \
-                  remained in the engine's audit, and looked like a fault of short prompts. From \
-                  `attnbench diagnose --json`."
+        caption: "The right output of captured slices against the sum over their last keys only, with the weights of all; \
+                  mean over heads and dimensions. Where all keys are summed nothing is left, which the left scale cannot \
+                  show. From `attnbench diagnose --json`."
             .into(),
         columns: 2,
         height: 300,
         panels: vec![
-            panel("error that the kernel does not have", y, errors),
-            panel("weight of the keys left out", Axis::over("share of the weight", Scale::Linear, points().map(|p| number(p, "missing"))).between(0.0, 1.0), masses),
+            panel("error that the kernel does not have", y, series("mae")),
+            panel("weight of the keys left out", share, series("missing")),
         ],
     };
     Some(Figure::new("reference-window", Drawn::Panels(panels)))
@@ -287,24 +321,33 @@ fn windows(slices: &[&Value]) -> Option<Figure> {
 fn first_wrong(slices: &[&Value]) -> Option<Figure> {
     let shown = told_apart(slices, "first_wrong");
     let of = "first_wrong";
-    shown.first()?;
     let points = || shown.iter().flat_map(|s| list(s, of));
-    let x = Axis::over(
-        "first key whose row of V is read one row early",
-        Scale::Linear,
-        points().map(|p| number(p, "key")),
-    );
-    let series =
-        |y: &str| shown.iter().enumerate().map(|(i, s)| curve(s, of, i, "key", y)).collect();
-    let least = points().map(|p| number(p, "ratio")).fold(f64::INFINITY, f64::min);
+    let series = |y: &str| -> Vec<Series> {
+        let place = |(i, s): (usize, &&Value)| {
+            let keys = number(&s["shape"], "seq_len");
+            let mut series = curve(s, of, i, "key", y);
+            series.points.iter_mut().for_each(|p| p.0 = 100.0 * p.0 / keys);
+            series
+        };
+        shown.iter().enumerate().map(place).collect()
+    };
+    let last = shown.iter().filter_map(|s| list(s, of).last()).map(|p| number(p, "ratio"));
+    let least = last.reduce(f64::min).filter(|least| least.is_finite())?;
     let missed = points().filter(|p| number(p, "ratio") <= 1.0).count();
     let title = if missed == 0 {
         format!(
-            "However late a fault begins, the check sees it: at the last key it is still {least:.0} times the bound"
+            "However late a wrong read begins, it would be seen: in the last key alone it is {} bounds or more",
+            number_of(least)
         )
     } else {
-        format!("A fault that begins late is not seen at {missed} of {} places", points().count())
+        format!("A wrong read would not be seen at {missed} of {} first keys", points().count())
     };
+    let x = Axis::over(
+        "first key whose row of V is read one row early, % of the length",
+        Scale::Linear,
+        std::iter::empty(),
+    )
+    .between(0.0, 100.0);
     let rule = super::panels::Rule { at: 1.0, text: "the bound".into() };
     let panel = |title: &str, y: Axis, series, rules| Panel {
         title: title.into(),
@@ -314,14 +357,15 @@ fn first_wrong(slices: &[&Value]) -> Option<Figure> {
         rules,
     };
     let over = |title: &str, key: &'static str| {
-        Axis::over(title, Scale::Log10, points().map(|p| number(p, key)))
+        Axis::over(title, Scale::Log10, points().map(move |p| number(p, key)))
     };
     let ratios = over("error / bound", "ratio");
     let ratios = Axis { range: (ratios.range.0.min(0.5), ratios.range.1), ..ratios };
     let panels = Panels {
         title,
-        caption: "The largest error over all heads and dimensions of captured slices, were V read one row early from \
-                  that key on; the shorter the wrong part, the less weight it has. From `attnbench diagnose --json`."
+        caption: "The largest error over the heads and dimensions of captured slices, were V read one row early from that \
+                  key on, and what the check would make of it: the shorter the wrong part, the less weight it has. From \
+                  `attnbench diagnose --json`."
             .into(),
         columns: 2,
         height: 300,

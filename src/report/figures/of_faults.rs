@@ -1,7 +1,7 @@
 //! Figures of planted faults: which data show them first.
 
 use super::heat::{Cell, Heat};
-use super::{Drawn, Figure, list, text};
+use super::{Drawn, Figure, counted, list, text};
 use serde_json::Value;
 
 /// Faults by the regime of data that showed them first.
@@ -28,6 +28,7 @@ fn matrix(document: &Value) -> Option<Figure> {
     let mut kernels: Vec<&str> = caught.iter().map(|f| text(f, "kernel")).collect();
     by_size(&mut kernels, &|f, name| text(f, "kernel") == name);
     kernels.truncate(12);
+    regimes.truncate(40);
     let first = *regimes.first()?;
     let most = kernels
         .iter()
@@ -54,16 +55,16 @@ fn matrix(document: &Value) -> Option<Figure> {
     columns.extend(kernels.iter().map(|k| k.replace('_', "\n")));
     let at_once = count(&|f| f["cases"] == 1);
     let title = format!(
-        "{} of {} planted faults are caught, {at_once} of them by the first case; {} need other data than {first}",
+        "{} of {} planted are caught, {at_once} of them by the first case; {} are first caught on other data than {first}",
         caught.len(),
-        faults.len(),
+        counted(faults.len(), "fault"),
         caught.len() - count(&|f| family(f) == first)
     );
     let heat = Heat {
         title,
         caption: format!(
             "Faults by the regime of data of the case that caught them, and the kernel that they were planted into; a \
-             sweep draws among all regimes, {} cases at most. One table, made by `{}`. From `attnbench sweep`.",
+             sweep draws among all regimes, {} cases at most. From `attnbench sweep`, by `{}`.",
             document["cases"],
             text(document, "command")
         ),

@@ -3,9 +3,8 @@
 use super::panels::{Look, Panel, Panels, Rule, Series};
 use super::rows::{Row, Rows};
 use super::scale::{Axis, Scale};
-use super::{Drawn, Figure, list, number, text};
+use super::{Drawn, Figure, counted, list, number, text};
 use serde_json::Value;
-use std::collections::BTreeSet;
 
 /// Kernels drawn beside each other in a panel of curves.
 const MOST: usize = 6;
@@ -51,9 +50,13 @@ fn errors(document: &Value, along: &str, words: &str) -> Option<Figure> {
         .collect();
     // Attention first: what other stages put out is of another size.
     let attends = |k: &&Value| text(k, "name").starts_with("decode");
+    let mut left_out: Vec<String> = Vec::new();
     if kernels.iter().any(attends) {
+        let others = kernels.iter().filter(|k| !attends(k)).count();
+        left_out.extend((others > 0).then(|| counted(others, "kernel of another stage")));
         kernels.retain(attends);
     }
+    left_out.extend((kernels.len() > MOST).then(|| counted(kernels.len() - MOST, "kernel")));
     kernels.truncate(MOST);
     let mut dtypes: Vec<&str> = Vec::new();
     for bin in kernels.iter().flat_map(|k| list(k, "errors")).filter(|b| text(b, "along") == along)
@@ -65,7 +68,11 @@ fn errors(document: &Value, along: &str, words: &str) -> Option<Figure> {
     let order = ["f32", "f16", "bf16"];
     dtypes.sort_by_key(|d| (order.iter().position(|o| o == d).unwrap_or(3), d.to_string()));
     // A point or two are no curve.
-    dtypes.retain(|dtype| kernels.iter().any(|k| bins(k, along, dtype).len() > 2));
+    let drawn = |k: &Value, dtype: &str| {
+        bins(k, along, dtype).iter().filter(|b| number(b, "max_abs") > 1e-12).count()
+    };
+    dtypes.retain(|dtype| kernels.iter().any(|k| drawn(k, dtype) > 2));
+    left_out.extend(dtypes.iter().skip(3).map(|dtype| (*dtype).to_owned()));
     dtypes.truncate(3);
     if dtypes.is_empty() {
         return None;
@@ -129,21 +136,31 @@ fn errors(document: &Value, along: &str, words: &str) -> Option<Figure> {
         });
     }
     let worst = all("ratio").into_iter().fold(0.0, f64::max);
-    let (first, last) = (x.range.0 * 1.25, x.range.1 / 1.25);
-    let what = if along == "seq_len" { "length" } else { "window" };
-    let title = if worst <= 1.0 {
-        format!(
-            "From {what} {} to {} no error exceeds its bound; the worst uses {:.1} % of it",
-            super::scale::short(first.round()),
-            super::scale::short(last.round()),
-            (1000.0 * worst).floor() / 10.0
-        )
+    let count =
+        |key: &str| kernels.iter().map(|k| number(k, key)).filter(|n| *n > 0.0).sum::<f64>();
+    let (failed, cases) = (count("failed"), count("cases"));
+    let fail =
+        if failed > 0.0 { format!("{failed} of {cases} cases fail; ") } else { String::new() };
+    let title = format!(
+        "{fail}of {} passed ones with normal data the worst uses {:.1} % of its bound",
+        all("cases").into_iter().sum::<f64>(),
+        (1000.0 * worst).floor() / 10.0
+    );
+    let title = if fail.is_empty() {
+        title.replacen("of", "Of", 1).replacen("ones", "cases", 1)
     } else {
-        format!("Errors exceed their bound up to {worst:.1} times")
+        title
+    };
+    let what = if along == "seq_len" { "longest sequence" } else { "window" };
+    let left_out = if left_out.is_empty() {
+        String::new()
+    } else {
+        format!(" Not drawn: {}.", left_out.join(", "))
     };
     let caption = format!(
-        "Each mark: the largest over all passed cases with normal data whose {what} is from that power of two up to the \
-         next; dashed, in the same colour, the bound of that very element. {}",
+        "Each mark: the largest over the passed cases with normal data whose {what} is from that power of two up to the \
+         next; above the largest absolute error of the main output, dashed the bound of that very element; below the \
+         largest error over its bound, of all outputs. Lines pass over bins without a case, or without an error.{left_out} {}",
         source(document)
     );
     let columns = dtypes.len();
@@ -153,37 +170,37 @@ fn errors(document: &Value, along: &str, words: &str) -> Option<Figure> {
 
 /// How far below their bounds errors stay.
 fn ratios(document: &Value) -> Option<Figure> {
-    let kernels: Vec<&Value> =
-        list(document, "kernels").iter().filter(|k| k["ratios"].is_object()).collect();
+    const FROM: f64 = 1e-5;
+    let kernels = list(document, "kernels").iter().filter(|k| k["ratios"].is_object());
     let mut panels = Vec::new();
-    let mut over_half = (0u64, 0u64);
-    let x = Axis::over("largest error of a case / bound", Scale::Log10, [1e-6, 1.0].into_iter())
-        .between(1e-5, 1.25);
-    for kernel in kernels.iter().take(15) {
+    let (mut over_half, mut of_all) = (0.0, 0.0);
+    let x = Axis::over("largest error of a case / bound", Scale::Log10, [FROM, 1.0].into_iter())
+        .between(FROM, 1.25);
+    for kernel in kernels.take(15) {
         let of = &kernel["ratios"];
-        let counts: Vec<u64> = list(of, "counts").iter().map(|n| n.as_u64().unwrap_or(0)).collect();
+        let counts: Vec<f64> =
+            list(of, "counts").iter().map(|n| n.as_f64().unwrap_or(0.0)).take(1000).collect();
         let (from, a_decade) = (number(of, "log10_from"), number(of, "bins_a_decade"));
-        let total: u64 = counts.iter().sum::<u64>() + of["below"].as_u64().unwrap_or(0);
-        if total == 0 {
+        let below = of["below"].as_f64().unwrap_or(0.0);
+        let total: f64 = counts.iter().sum::<f64>() + below;
+        if !(total > 0.0 && a_decade > 0.0 && from.is_finite()) {
             continue;
         }
         let at = |i: usize| libm::pow(10.0, from + i as f64 / a_decade);
-        let mut points: Vec<(f64, f64)> = counts
-            .iter()
-            .enumerate()
-            .map(|(i, n)| (at(i), 100.0 * *n as f64 / total as f64))
-            .collect();
+        let mut points: Vec<(f64, f64)> =
+            counts.iter().enumerate().map(|(i, n)| (at(i), 100.0 * n / total)).collect();
         points.push((at(counts.len()), 0.0));
-        let half: u64 =
-            counts.iter().enumerate().filter(|(i, _)| at(*i + 1) > 0.5).map(|(_, n)| n).sum();
-        over_half = (over_half.0 + half, over_half.1 + total);
+        let where_ = |least: f64| -> f64 {
+            counts.iter().enumerate().filter(|(i, _)| at(*i) >= least).map(|(_, n)| n).sum()
+        };
+        over_half += where_(0.5);
+        of_all += total;
+        let hidden = 100.0 * (1.0 - where_(FROM * 0.999) / total);
+        let hidden =
+            if hidden >= 0.5 { format!(", {hidden:.0} % further left") } else { String::new() };
         let most = points.iter().map(|p| p.1).fold(0.0, f64::max);
         panels.push(Panel {
-            title: format!(
-                "{}, median {:.2}",
-                text(kernel, "name"),
-                number(kernel, "median_ratio")
-            ),
+            title: format!("{}{hidden}", text(kernel, "name")),
             x: x.clone(),
             y: Axis::over("% of cases", Scale::Linear, [most].into_iter()),
             series: vec![Series { name: "cases".into(), colour: 0, look: Look::Steps, points }],
@@ -194,85 +211,76 @@ fn ratios(document: &Value) -> Option<Figure> {
         return None;
     }
     let title = format!(
-        "The bounds are tight: {:.0} % of passed cases have an element that uses over half of its own",
-        100.0 * over_half.0 as f64 / over_half.1 as f64
+        "In {:.0} % of the passed cases an element uses more than half of its bound",
+        (100.0 * over_half / of_all).floor()
     );
     let caption = format!(
-        "Passed cases by their largest error over its bound, which at 1 would be a failure. What ends in f16 or bf16 \
-         stands near 1, since its last rounding alone may use all of the bound; f32 lies lower. {}",
+        "Passed cases by their largest error over its bound, which above 1 would be a failure: how much slack a bound has. \
+         {}",
         source(document)
     );
-    let columns = if panels.len() > 1 { 3 } else { 1 };
-    Some(Figure::new(
-        "error-over-bound",
-        Drawn::Panels(Panels { title, caption, columns, height: 170, panels }),
-    ))
+    let columns = panels.len().min(3);
+    let panels = Panels { title, caption, columns, height: 170, panels };
+    Some(Figure::new("error-over-bound", Drawn::Panels(panels)))
 }
 
 /// Cases a second, by kernel and device.
 fn rates(documents: &[&Value]) -> Option<Figure> {
-    let mut devices: Vec<String> = Vec::new();
-    let mut names: Vec<&str> = Vec::new();
+    const CASES: f64 = 200.0;
     let short = |device: &str| -> String {
-        let name = device
-            .split('(')
-            .nth(1)
-            .map_or(device, |rest| rest.split([',', ')']).next().unwrap_or(rest));
-        let kind = device.split([' ', ':']).next().unwrap_or(device);
-        format!("{kind} ({name})")
+        let inside = device.split('(').nth(1);
+        let name = inside.map_or(device, |rest| rest.split([',', ')']).next().unwrap_or(rest));
+        format!("{} ({name})", device.split([' ', ':']).next().unwrap_or(device))
     };
-    for d in documents {
-        let device = short(text(d, "device"));
-        if !devices.contains(&device) {
-            devices.push(device);
-        }
-        for kernel in list(d, "kernels") {
-            if !names.contains(&text(kernel, "name")) && number(kernel, "seconds") > 0.0 {
-                names.push(text(kernel, "name"));
+    let mut devices: Vec<String> = Vec::new();
+    let mut by_kernel: Vec<(&str, Vec<(usize, f64)>)> = Vec::new();
+    for document in documents {
+        for kernel in list(document, "kernels") {
+            let rate = number(kernel, "cases") / number(kernel, "seconds");
+            if !(number(kernel, "cases") >= CASES && rate > 0.0 && rate.is_finite()) {
+                continue;
+            }
+            let device = short(text(document, "device"));
+            let at = devices.iter().position(|d| *d == device).unwrap_or_else(|| {
+                devices.push(device);
+                devices.len() - 1
+            });
+            let name = text(kernel, "name");
+            let place = by_kernel.iter().position(|k| k.0 == name).unwrap_or_else(|| {
+                by_kernel.push((name, Vec::new()));
+                by_kernel.len() - 1
+            });
+            let values = &mut by_kernel[place].1;
+            match values.iter_mut().find(|v| v.0 == at) {
+                Some(value) => value.1 = value.1.max(rate),
+                None => values.push((at, rate)),
             }
         }
     }
-    let rate = |name: &str, device: &str| -> Option<f64> {
-        let all = documents.iter().filter(|d| short(text(d, "device")) == device);
-        let of = all.flat_map(|d| list(d, "kernels")).filter(|k| text(k, "name") == name);
-        of.filter(|k| number(k, "cases") >= 200.0)
-            .map(|k| number(k, "cases") / number(k, "seconds"))
-            .fold(None, |most, x| Some(most.map_or(x, |most: f64| most.max(x))))
-    };
-    let rows: Vec<Row> = names
-        .iter()
-        .map(|name| {
-            let values: Vec<(usize, f64)> = devices
-                .iter()
-                .enumerate()
-                .filter_map(|(i, device)| Some((i, rate(name, device)?)))
-                .collect();
-            let words: Vec<String> = values.iter().map(|v| format!("{:.0}", v.1)).collect();
-            Row { name: (*name).to_owned(), note: words.join(" / "), values }
+    by_kernel.truncate(40);
+    let rows: Vec<Row> = by_kernel
+        .into_iter()
+        .map(|(name, values)| {
+            let of =
+                |i| values.iter().find(|v| v.0 == i).map_or("-".into(), |v| format!("{:.0}", v.1));
+            let note = (0..devices.len()).map(of).collect::<Vec<String>>().join(" / ");
+            Row { name: name.to_owned(), note, values }
         })
-        .filter(|row| !row.values.is_empty())
         .collect();
-    if rows.is_empty() {
-        return None;
-    }
-    let used: BTreeSet<usize> = rows.iter().flat_map(|r| &r.values).map(|v| v.0).collect();
     let values = || rows.iter().flat_map(|r| &r.values).map(|v| v.1);
-    let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
+    let (least, most) = (values().reduce(f64::min)?, values().fold(0.0, f64::max));
     let axis = Axis::over("cases a second", Scale::Log10, values());
-    let title = format!(
-        "A kernel is judged on {least:.0} to {most:.0} cases a second, each against the f64 oracle"
-    );
-    let caption = "Drawn, run three times with other poison in the unused memory, compared element by element; \
-                   compiling is included. From `attnbench sweep --json`, sweeps of 200 cases and more.";
     let rows = Rows {
-        title,
-        caption: caption.into(),
-        series: devices
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| used.contains(i))
-            .map(|(_, d)| d.clone())
-            .collect(),
+        title: if rows.len() == 1 && least == most {
+            format!("{most:.0} cases a second are judged against the f64 oracle")
+        } else {
+            format!("From {least:.0} to {most:.0} cases a second are judged against the f64 oracle")
+        },
+        caption: format!(
+            "Data drawn, runs with other poison in the unused memory, every element compared; compiling is included. The \
+             fastest of several sweeps on a device, of {CASES} cases and more. From `attnbench sweep --json`."
+        ),
+        series: devices,
         axis,
         rule: None,
         rows,

@@ -2,7 +2,7 @@
 
 use super::rows::{Row, Rows};
 use super::scale::{Axis, Scale};
-use super::{Drawn, Figure, list, number, text};
+use super::{Drawn, Figure, counted, list, number, text};
 use serde_json::Value;
 
 /// All figures of the documents' rows.
@@ -36,25 +36,36 @@ fn probe(documents: &[&Value]) -> Option<Figure> {
             Row { name, values, note: format!("says {}", text(r, "v_layout_best")) }
         })
         .collect();
-    let col = probed.iter().find(|r| text(r, "v_layout_best") == "col");
     let values = || rows.iter().flat_map(|r| &r.values).map(|v| v.1).filter(|x| *x > 0.0);
     let least = values().reduce(f64::min)?;
-    let title = match col {
-        Some(r) => format!(
-            "The probe says col for {:.3} beside {:.3}: the better of two wrong guesses, {} times what is right elsewhere",
-            number(r, "v_mae_col"),
-            number(r, "v_mae_row"),
-            super::scale::power_of_ten(
-                libm::floor(libm::log10(number(r, "v_mae_col") / least)) as i32
-            )
-        ),
-        None => "The probe says row wherever it was asked".to_owned(),
+    let says = |word: &str| probed.iter().filter(|r| text(r, "v_layout_best") == word).count();
+    if says("col") + says("row") == 0 {
+        return None;
+    }
+    let of = |word: &'static str, key: &'static str| {
+        let asked = probed.iter().filter(move |r| text(r, "v_layout_best") == word);
+        asked.map(move |r| number(r, key)).fold(f64::INFINITY, f64::min)
+    };
+    let title = if says("col") > 0 {
+        format!(
+            "The layout probe says col {} of {}, for an error of {:.2} or more; the least error anywhere is {least:.0e}",
+            counted(says("col"), "time"),
+            probed.len(),
+            of("col", "v_mae_col")
+        )
+    } else {
+        format!(
+            "The layout probe says row {} of {}, for an error of {:.0e} or more",
+            counted(says("row"), "time"),
+            probed.len(),
+            of("row", "v_mae_row")
+        )
     };
     let rows = Rows {
         title,
-        caption: "Mean errors in the trace of P·V against a reference that read V row by row, one that read it column-wise, \
-                  and that of P·V as it stood. The engine read another layer's rows, which neither guess could say. \
-                  From `attnbench trace --json`."
+        caption: "Mean errors in the trace of P·V against a reference that read V row by row, one that read it \
+                  column-wise, and that of P·V as it stood. The probe says which of the two is less, whether or not \
+                  either is right. From `attnbench trace --json`."
             .into(),
         series: vec!["V by rows".into(), "V by columns".into(), "P·V, as traced".into()],
         axis: Axis::over("mean absolute error", Scale::Log10, values()),

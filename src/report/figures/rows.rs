@@ -2,7 +2,7 @@
 
 use super::canvas::{
     Area, Drawing, Drawn, Entry, GRID, INK, LEFT, MIDDLE, RIGHT, SMALL, SOFT, TEXT, WIDTH, font,
-    frame, line, marker, width, write,
+    frame, line, marker, shortened, width, write,
 };
 use super::scale::Axis;
 use plotters::backend::DrawingBackend;
@@ -68,7 +68,8 @@ impl Drawing for Rows {
         let w = area.dim_in_pixel().0 as i32;
         let name = font(TEXT, &INK, RIGHT);
         let note = font(SMALL, &INK, LEFT);
-        let names = self.rows.iter().map(|r| width(area, &r.name, &name)).max().unwrap_or(0);
+        let names =
+            self.rows.iter().map(|r| width(area, &shortened(&r.name), &name)).max().unwrap_or(0);
         let notes = self.rows.iter().map(|r| width(area, &r.note, &note)).max().unwrap_or(0);
         let (left, right) = (names + 30, w - notes - 30);
         let x_of = |x: f64| left + (self.axis.place(x) * f64::from(right - left)).round() as i32;
@@ -86,7 +87,7 @@ impl Drawing for Rows {
         let mut y = top;
         for row in &self.rows {
             let at = y + ROW / 2;
-            write(area, &row.name, (left - 10, at), &name)?;
+            write(area, &shortened(&row.name), (left - 10, at), &name)?;
             write(area, &row.note, (right + 12, at), &note)?;
             let places: Vec<(usize, i32)> = row
                 .values

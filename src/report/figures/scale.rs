@@ -71,6 +71,11 @@ impl Axis {
                 let power = libm::pow(10.0, libm::floor(libm::log10(rough)));
                 let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|s| s * power);
                 let step = steps.into_iter().find(|s| *s >= rough * 0.999).unwrap_or(steps[4]);
+                // Ends too near, or too far, for a step that a number holds.
+                let counts = (low / step).abs().max((high / step).abs());
+                if !(step > 0.0 && counts < 1e6) {
+                    return vec![(low, number(low)), (high, number(high))];
+                }
                 let first = libm::ceil(low / step - 1e-9) as i64;
                 let last = libm::floor(high / step + 1e-9) as i64;
                 (first..=last).map(|i| i as f64 * step).map(|x| (x, number(x))).collect()

@@ -29,7 +29,7 @@ pub fn body(document: &Value) -> Body {
             @for (i, slice) in slices.iter().enumerate() { (one(i, slice)) }
         },
         more: meanings(),
-        device: Vec::new(),
+        device: vec![("Device", html! { "none: computed in f64 on the CPU" })],
     }
 }
 

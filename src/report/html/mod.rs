@@ -116,11 +116,12 @@ fn drawn(figures: &[Figure]) -> Markup {
         @if !figures.is_empty() {
             h2 { "Figures" }
             @for figure in figures {
-                // The picture has its title and its caption.
+                // The picture has its title and its caption, which a small screen cuts.
                 figure {
                     div class="scroll" role="region" aria-label=(figure.title) tabindex="0" {
                         div class="drawing" { (PreEscaped(without_prolog(&figure.svg))) }
                     }
+                    figcaption { b { (figure.title) } ". " (figure.caption) }
                 }
             }
         }

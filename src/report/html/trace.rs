@@ -29,7 +29,7 @@ pub fn body(document: &Value) -> Body {
             @for row in rows { (reasons(row)) }
         },
         more: html! {},
-        device: Vec::new(),
+        device: vec![("Device", html! { "none: computed in f64 on the CPU" })],
     }
 }
 
