@@ -67,10 +67,15 @@ fn suite(document: &Value, kernel: &Value) -> TestSuite {
     suite
 }
 
-/// The cases of a wave size: passed where none failed.
+/// The cases of a wave size: passed where none failed, skipped where none was judged.
 fn of_wave(cases: &Value) -> TestCaseStatus {
     let count = |key: &str| cases[key].as_u64().unwrap_or(0);
     match (count("failed"), count("cases")) {
+        (0, 0) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message("no case was judged");
+            status
+        }
         (0, _) => TestCaseStatus::success(),
         (failed, all) => unsuccessful(
             NonSuccessKind::Failure,
@@ -163,7 +168,8 @@ fn completeness(kernel: &Value) -> TestCaseStatus {
             status.set_message(plain(message));
             status
         }
-        _ => TestCaseStatus::success(),
+        (None, Some("pass" | "fail")) => TestCaseStatus::success(),
+        _ => unsuccessful(NonSuccessKind::Error, "verdict", "there is no verdict", ""),
     }
 }
 

@@ -160,7 +160,10 @@ fn one_failure(id: &str, kernel: &Value, failure: &Value) -> Markup {
     }
     if failure["where"].is_object() {
         rows.push(("Where", cell(place(&failure["where"]))));
-        rows.push(("Error", cell(measures(failure))));
+        // What differs from itself is not wrong by an error.
+        if failure["wrong_elements"] != 0 {
+            rows.push(("Error", cell(measures(failure))));
+        }
     }
     let findings = list(&failure["findings"]);
     if !findings.is_empty() {
