@@ -1,6 +1,5 @@
 //! Every output element against the oracle, in units of its own bound.
 
-use super::trial::Largest;
 use crate::data::image::Image;
 use crate::oracle::Expected;
 use crate::problem::{Case, DType, Pointer, Stage};
@@ -16,6 +15,15 @@ pub struct Where {
     pub token: usize,
     /// Element of the head vector or of the residual stream (0 for lse, scores and weights).
     pub d: usize,
+}
+
+/// The largest absolute error of an output.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Largest {
+    /// The error.
+    pub error: f64,
+    /// The bound of that element.
+    pub bound: f64,
 }
 
 /// How the outputs of a run compare with what they must be.

@@ -108,7 +108,7 @@ impl Curves {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::trial::Largest;
+    use crate::judge::compare::Largest;
 
     fn passed(ratio: f64, error: f64, bound: f64) -> Passed {
         Passed { ratio, largest: Some(Largest { error, bound }), ..Passed::default() }

@@ -44,6 +44,20 @@ pub(super) fn put_number(object: &mut Map<String, Value>, key: &str, x: f64) {
     }
 }
 
+/// A value as it is read: a text without its quotes, `-` for what is not there.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The elements of an array; none where it is not one.
+pub(super) fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
 /// The verdict's word.
 pub fn verdict(v: Verdict) -> &'static str {
     match v {

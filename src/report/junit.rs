@@ -4,6 +4,7 @@
 //! wave size, a family of properties that failed, and whether enough was judged for a verdict. The file is
 //! valid under the schema that Jenkins checks files with (`junit-10.xsd` of its xUnit plugin).
 
+use super::json::{list, text};
 use quick_junit::{
     NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite,
 };
@@ -192,18 +193,6 @@ fn plain(text: &str) -> String {
         c => c,
     };
     text.chars().map(replace).collect()
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]

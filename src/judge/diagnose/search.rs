@@ -247,12 +247,10 @@ impl<'p, 'a> Search<'p, 'a> {
             let members = self.members(fault).into_iter().filter(|m| m.default);
             let recipes: Vec<_> = members
                 .filter_map(|m| Some((self.recipe(&[&m.change])?, fault.id, m.params)))
-                .collect();
-            let all = recipes
-                .into_iter()
                 .filter(|(recipe, ..)| self.in_range(recipe) && !self.attends_nothing(recipe))
-                .collect::<Vec<_>>();
-            let of = all.into_iter().take(DEFAULTS).map(|recipe| self.hypothesis(units, recipe));
+                .take(DEFAULTS)
+                .collect();
+            let of = recipes.into_iter().map(|recipe| self.hypothesis(units, recipe));
             nearest.extend(of.min_by(|a, b| a.0.fit.mae.total_cmp(&b.0.fit.mae)));
         }
         let own = nearest.iter().min_by(|a, b| a.0.fit.mae.total_cmp(&b.0.fit.mae));

@@ -9,7 +9,7 @@ mod words;
 
 pub use room::fits_in_memory;
 
-use super::compare::{Comparison, compare, place, values};
+use super::compare::{Comparison, Largest, compare, place, values};
 use super::law::{self, Law};
 use super::sanitize::{self, Found};
 use super::wide::is_wide;
@@ -95,15 +95,6 @@ pub enum Outcome {
     Failed(Box<Failure>),
     /// The check would not see a wrong output on this case: which one.
     Vacuous(&'static str),
-}
-
-/// The largest absolute error of an output.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Largest {
-    /// The error.
-    pub error: f64,
-    /// The bound of that element.
-    pub bound: f64,
 }
 
 /// Figures of a passed case.

@@ -229,6 +229,18 @@ pub struct Entry {
     pub line: Option<bool>,
 }
 
+/// About how high the title and the caption are, by their letters at their sizes' widest.
+pub fn height_of_words(title: &str, caption: &str) -> i32 {
+    let lines = |text: &str, letters: usize| text.chars().count().div_ceil(letters) as i32;
+    24 * lines(title, 66) + 16 * lines(caption, 108)
+}
+
+/// The same of a legend, in pixels.
+pub fn height_of_legend(legend: &[Entry]) -> i32 {
+    let letters: usize = legend.iter().map(|e| e.name.chars().count() + 7).sum();
+    22 * letters.div_ceil(92) as i32
+}
+
 /// Draws the title, the legend and the caption, and gives what lies between: top, bottom.
 pub fn frame<DB: DrawingBackend>(
     area: &Area<DB>,

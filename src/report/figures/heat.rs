@@ -2,7 +2,7 @@
 
 use super::canvas::{
     Area, Drawing, Drawn, GRID, INK, LEFT, MIDDLE, RIGHT, SMALL, SOFT, TEXT, WIDTH, bold, font,
-    frame, shortened, width, write,
+    frame, height_of_words, shortened, width, write,
 };
 use plotters::backend::DrawingBackend;
 use plotters::element::Rectangle;
@@ -65,6 +65,10 @@ impl Heat {
         (share * SHADES.len() as f64) as usize
     }
 
+    fn lines_of_heads(&self) -> i32 {
+        self.columns.iter().map(|c| c.lines().count()).max().unwrap_or(1) as i32
+    }
+
     fn gaps_before(&self, row: usize) -> i32 {
         self.gaps.iter().filter(|g| **g < row).count() as i32
     }
@@ -72,9 +76,8 @@ impl Heat {
 
 impl Drawing for Heat {
     fn size(&self) -> (u32, u32) {
-        let lines = |text: &str, letters: usize| text.chars().count().div_ceil(letters) as i32;
-        let words = 24 * lines(&self.title, 66) + 16 * lines(&self.caption, 108);
-        let heads = self.columns.iter().map(|c| c.lines().count()).max().unwrap_or(1) as i32;
+        let words = height_of_words(&self.title, &self.caption);
+        let heads = self.lines_of_heads();
         let rows = ROW * self.rows.len() as i32 + GAP * self.gaps.len() as i32;
         (WIDTH, (90 + words + 15 * heads + rows) as u32)
     }
@@ -109,7 +112,7 @@ impl Drawing for Heat {
             write(area, "✓", (x + 11, y), &bold(SMALL, &DARK_TEXT, MIDDLE))?;
             write(area, &self.good, (x + 30, y), &small)?;
         }
-        let heads = self.columns.iter().map(|c| c.lines().count()).max().unwrap_or(1) as i32;
+        let heads = self.lines_of_heads();
         let top = top + 40 + 15 * heads;
         let columns = self.columns.len().max(1) as i32;
         let cell = ((w - 16 - left) / columns).min(120);

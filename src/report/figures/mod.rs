@@ -122,6 +122,17 @@ fn counted(n: usize, what: &str) -> String {
 /// The formats that figures are drawn from, without their versions.
 pub const KINDS: [&str; 5] = ["sweep", "diagnose", "trace", "bench", "faults"];
 
+/// Each text once, in the order in which they first stand.
+fn distinct<'v>(texts: impl Iterator<Item = &'v str>) -> Vec<&'v str> {
+    let mut all = Vec::new();
+    for text in texts {
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+    all
+}
+
 /// The text under a key, or none.
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or("")

@@ -3,7 +3,7 @@
 use super::panels::{Look, Panel, Panels, Rule, Series};
 use super::rows::{Row, Rows};
 use super::scale::{Axis, Scale, number as words};
-use super::{Drawn, Figure, counted, list, number, text};
+use super::{Drawn, Figure, counted, distinct, list, number, text};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -79,6 +79,13 @@ fn by_rule<'r, 'v>(run: &'r Runs<'v>) -> impl Iterator<Item = &'r Timed<'v>> {
     run.ours.iter().filter(|t| t.row["by_rule"].as_bool() != Some(false))
 }
 
+/// Ours, then the peers', as many as there are colours.
+fn kernels<'v>(run: &Runs<'v>) -> Vec<&'v str> {
+    let mut names = distinct(by_rule(run).chain(&run.peers).map(Timed::kernel));
+    names.truncate(7);
+    names
+}
+
 fn source(run: &Runs) -> String {
     let device = &run.document["device"];
     let name = device["name"].as_str().or_else(|| device.as_str()).unwrap_or("");
@@ -105,12 +112,8 @@ fn in_layout(run: &Runs, kernel: &str, layout: &str, several: bool) -> Option<Fi
     let beside = |ours: &Timed<'_>| -> Vec<&Timed<'_>> {
         run.peers.iter().filter(|p| p.place() == ours.place()).collect()
     };
-    let mut peers: Vec<&str> = Vec::new();
-    for peer in ours.iter().flat_map(|t| beside(t)) {
-        if !peers.contains(&peer.kernel()) && peers.len() < 6 {
-            peers.push(peer.kernel());
-        }
-    }
+    let mut peers = distinct(ours.iter().flat_map(|t| beside(t)).map(Timed::kernel));
+    peers.truncate(6);
     let mut rows = Vec::new();
     let mut ratios = Vec::new();
     for ours in ours.iter().take(MOST) {
@@ -155,13 +158,7 @@ fn in_layout(run: &Runs, kernel: &str, layout: &str, several: bool) -> Option<Fi
 fn throughput(run: &Runs) -> Option<Figure> {
     let ceiling = run.document["ceiling"]["gbs"].as_f64().filter(|gbs| *gbs > 0.0);
     let ours: Vec<&Timed> = by_rule(run).collect();
-    let mut names: Vec<&str> = Vec::new();
-    for t in ours.iter().copied().chain(&run.peers) {
-        if !names.contains(&t.kernel()) {
-            names.push(t.kernel());
-        }
-    }
-    names.truncate(7);
+    let names = kernels(run);
     let panel = |title: &str, words: &str, key: &'static str| {
         let all = || ours.iter().copied().chain(&run.peers);
         let series = names
@@ -228,13 +225,7 @@ fn roofline(run: &Runs) -> Option<Figure> {
         2.0 * group * bytes / width
     };
     let point = |t: &Timed| (flops(t) / number(t.row, "kv_bytes"), flops(t) / t.us / 1e6);
-    let mut names: Vec<&str> = Vec::new();
-    for t in by_rule(run).chain(&run.peers) {
-        if !names.contains(&t.kernel()) {
-            names.push(t.kernel());
-        }
-    }
-    names.truncate(7);
+    let names = kernels(run);
     // Of whole attention, which reads K and V.
     let whole = |t: &&Timed| !text(t.row, "case").contains("stage=");
     let all = || by_rule(run).chain(&run.peers).filter(whole);

@@ -4,7 +4,7 @@ use super::heat::{Cell, Heat};
 use super::panels::{Look, Panel, Panels, Series};
 use super::scale::number as number_of;
 use super::scale::{Axis, Scale};
-use super::{Drawn, Figure, counted, list, number, text};
+use super::{Drawn, Figure, counted, distinct, list, number, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -76,15 +76,11 @@ fn layouts(slices: &[&Value]) -> Option<Figure> {
     slices.sort_by_key(|s| hypothesis(s, "none").is_some_and(|h| number(h, "ratio") <= 1.0));
     let of_all = slices.len();
     slices.truncate(MOST);
-    let mut faults: Vec<&str> = Vec::new();
-    for h in slices.iter().flat_map(|s| list(s, "hypotheses")) {
-        if !faults.contains(&text(h, "fault")) {
-            faults.push(text(h, "fault"));
-        }
-    }
     if slices.is_empty() {
         return None;
     }
+    let all = slices.iter().flat_map(|s| list(s, "hypotheses"));
+    let faults = distinct(all.map(|h| text(h, "fault")));
     let mut rows: Vec<(String, Vec<Cell>)> = faults
         .iter()
         .map(|fault| {

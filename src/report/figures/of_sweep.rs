@@ -3,7 +3,7 @@
 use super::panels::{Look, Panel, Panels, Rule, Series};
 use super::rows::{Row, Rows};
 use super::scale::{Axis, Scale};
-use super::{Drawn, Figure, counted, list, number, text};
+use super::{Drawn, Figure, counted, distinct, list, number, text};
 use serde_json::Value;
 
 /// Kernels drawn beside each other in a panel of curves.
@@ -58,13 +58,8 @@ fn errors(document: &Value, along: &str, words: &str) -> Option<Figure> {
     }
     left_out.extend((kernels.len() > MOST).then(|| counted(kernels.len() - MOST, "kernel")));
     kernels.truncate(MOST);
-    let mut dtypes: Vec<&str> = Vec::new();
-    for bin in kernels.iter().flat_map(|k| list(k, "errors")).filter(|b| text(b, "along") == along)
-    {
-        if !dtypes.contains(&text(bin, "dtype")) {
-            dtypes.push(text(bin, "dtype"));
-        }
-    }
+    let own = kernels.iter().flat_map(|k| list(k, "errors")).filter(|b| text(b, "along") == along);
+    let mut dtypes = distinct(own.map(|bin| text(bin, "dtype")));
     let order = ["f32", "f16", "bf16"];
     dtypes.sort_by_key(|d| (order.iter().position(|o| o == d).unwrap_or(3), d.to_string()));
     // A point or two are no curve.
@@ -139,18 +134,16 @@ fn errors(document: &Value, along: &str, words: &str) -> Option<Figure> {
     let count =
         |key: &str| kernels.iter().map(|k| number(k, key)).filter(|n| *n > 0.0).sum::<f64>();
     let (failed, cases) = (count("failed"), count("cases"));
-    let fail =
-        if failed > 0.0 { format!("{failed} of {cases} cases fail; ") } else { String::new() };
+    let passed: f64 = all("cases").into_iter().sum();
+    let of = if failed > 0.0 {
+        format!("{failed} of {cases} cases fail; of {passed} passed ones")
+    } else {
+        format!("Of {passed} passed cases")
+    };
     let title = format!(
-        "{fail}of {} passed ones with normal data the worst uses {:.1} % of its bound",
-        all("cases").into_iter().sum::<f64>(),
+        "{of} with normal data the worst uses {:.1} % of its bound",
         (1000.0 * worst).floor() / 10.0
     );
-    let title = if fail.is_empty() {
-        title.replacen("of", "Of", 1).replacen("ones", "cases", 1)
-    } else {
-        title
-    };
     let what = if along == "seq_len" { "longest sequence" } else { "window" };
     let left_out = if left_out.is_empty() {
         String::new()

@@ -2,7 +2,8 @@
 
 use super::canvas::{
     Area, Drawing, Drawn, Entry, GRID, INK, LEFT, MIDDLE, RIGHT, SMALL, SOFT, TEXT, WIDTH, bold,
-    colour, font, frame, line, marker, width, write, write_upright,
+    colour, font, frame, height_of_legend, height_of_words, line, marker, width, write,
+    write_upright,
 };
 use super::scale::Axis;
 use plotters::backend::DrawingBackend;
@@ -106,12 +107,9 @@ impl Panels {
 
 impl Drawing for Panels {
     fn size(&self) -> (u32, u32) {
-        // The title and the caption by their letters, at their sizes' widest.
-        let lines = |text: &str, letters: usize| text.chars().count().div_ceil(letters) as u32;
-        let names: usize = self.legend().iter().map(|e| e.name.chars().count() + 7).sum();
-        let legend = 22 * (names.div_ceil(92) as u32).min(4);
-        let words = 24 * lines(&self.title, 66) + 16 * lines(&self.caption, 108);
-        (WIDTH, 52 + words + legend + self.height * self.rows() as u32)
+        let words = height_of_words(&self.title, &self.caption);
+        let legend = height_of_legend(&self.legend()).min(88);
+        (WIDTH, (52 + words + legend) as u32 + self.height * self.rows() as u32)
     }
 
     fn draw<DB: DrawingBackend>(&self, area: &Area<DB>) -> Drawn<DB> {

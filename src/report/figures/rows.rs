@@ -2,7 +2,7 @@
 
 use super::canvas::{
     Area, Drawing, Drawn, Entry, GRID, INK, LEFT, MIDDLE, RIGHT, SMALL, SOFT, TEXT, WIDTH, font,
-    frame, line, marker, shortened, width, write,
+    frame, height_of_legend, height_of_words, line, marker, shortened, width, write,
 };
 use super::scale::Axis;
 use plotters::backend::DrawingBackend;
@@ -52,10 +52,8 @@ impl Rows {
 
 impl Drawing for Rows {
     fn size(&self) -> (u32, u32) {
-        let lines = |text: &str, letters: usize| text.chars().count().div_ceil(letters) as i32;
-        let names: usize = self.series.iter().map(|e| e.chars().count() + 7).sum();
-        let words = 24 * lines(&self.title, 66) + 16 * lines(&self.caption, 108);
-        let legend = if self.series.len() > 1 { 22 * names.div_ceil(92) as i32 } else { 0 };
+        let words = height_of_words(&self.title, &self.caption);
+        let legend = if self.series.len() > 1 { height_of_legend(&self.legend()) } else { 0 };
         let rows = ROW * self.rows.len() as i32;
         (WIDTH, (100 + words + legend + rows) as u32)
     }

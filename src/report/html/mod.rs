@@ -18,7 +18,7 @@ use self::parts::{Tone, code_block, facts};
 use super::figures::Figure;
 use crate::bench::document::FORMAT as BENCH_FORMAT;
 use crate::report::diagnose::DIAGNOSE_FORMAT;
-use crate::report::json::SWEEP_FORMAT;
+use crate::report::json::{SWEEP_FORMAT, list, text};
 use crate::report::trace::TRACE_FORMAT;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
@@ -149,18 +149,4 @@ fn about(document: &Value, device: Vec<(&'static str, Markup)>) -> Markup {
         h2 { "This run" }
         (facts(&rows))
     }
-}
-
-/// A value as it is read: a text without its quotes, `-` for what is not there.
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// The elements of an array; none where it is not one.
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
 }
