@@ -28,7 +28,7 @@
 // Requires:  HEAD_DIM 64, 128 or 256; HEADS 8 (at waves of 32) or 16; group <= HEADS; 1 <= parts <= waves.
 //            16 rows of K or V lie within 2^31 elements. seq_lens[b] = 0 is legal. stretch: 0, or where
 //            each split has a stretch of keys of its own how many they are of the longest sequence; early: tiles
-//            of K and V, in turn, below `capacity`, that the cache is asked for, 0 where there is a window.
+//            of K and V, in turn, below `capacity`, that the cache is asked for, 4 at most, 0 where there is a window.
 //
 // History, each beside what it replaced in one run on an H100 (2026-11-26), microseconds, shapes of
 // benches/shapes.json without llama8b_ (`attnbench bench OLD.toml NEW.toml --shapes …`):
@@ -46,6 +46,10 @@
 //                                            b1_8k 15.9 -> 15.5; for short or many turns of blocks it loses
 //   each split its own stretch of keys, where rows follow each other
 //                                            HND: gqa16 93.3 -> 91.8, b8_8k 90.5 -> 89.1, b1_128k 175.1 -> 176.8
+//   parts put together with one division a row and not one a value, its logarithm beside it, two values a thread
+//     for HEAD_DIM 64 (parts.h)               b1_512 5.3 -> 5.1, smollm2 35.9 -> 35.6, gqa16 91.6 -> 91.2
+//   L2 asked for the first tiles one by one, without a loop, for HEAD_DIM 64
+//                                            smollm2 35.6 -> 35.3, HND 35.1 -> 34.8; for 128 gqa16 91.7 -> 92.2
 // Lost:
 //   plain or constant loads, for streaming   b1_512 5.2 -> 5.6, gqa16 93.2 -> 93.9
 //   asking L2 for 6 tiles or more a wave, or all shapes for any    b8_8k 88.4 -> 92.8 at 16, b1_512 5.1 -> 5.7
@@ -54,10 +58,16 @@
 //   L1 for what it is by default             gqa16 NHD 91.5 -> 94.2; 128 bytes or none to L2 are level now
 //   rows of the sums turned, against bank conflicts             b1_512 5.05 -> 5.20
 //   two tiles in a row a wave                own_b6_12k 99.6 -> 101.2
+//   L2 asked in the loop for the tile after the next            smollm2 NHD 35.7 -> 43.4, HND 35.1 -> 38.6
+//   two values a thread for HEAD_DIM 128     b1_512 5.1 -> 5.9, gqa16 91.5 -> 92.9
+//   length and Q before L2 is asked, all addresses before the length is known   smollm2 NHD 35.7 -> 35.9, others level
+//   7, 6, 4, and 10 waves (in 96 registers) for smollm2 NHD     36.5, 37.3, 40.7, 36.3
 // What limits it there (hardware counters' samples, and bytes over the measured rate): above 100 MB of K
 //   and V the memory: the loop of gqa16 reads at the rate of reading alone, and what is lost is 2 us until
-//   the first data and 4 us to put 16 heads of 8 waves and 2 splits together. At 512 keys latency: half of
-//   the time is before the first data. HEAD_DIM 256 on NVIDIA keeps 10 to 48 registers in local memory.
+//   the first data and 4 us to put 16 heads of 8 waves and 2 splits together. smollm2 in NHD: reading alone by
+//   such blocks, rows of 128 bytes 384 apart, takes 34.6 to 34.9 us (HND: 34.3); the last block ends 1.7 us
+//   after the median one, and its end takes 0.5 us. At 512 keys latency: half of the time is before the first
+//   data. HEAD_DIM 256 on NVIDIA keeps 10 to 48 registers in local memory.
 #include "matrix.h"
 #include "parts.h"
 
@@ -185,13 +195,16 @@ __device__ __forceinline__ void ask_for_tile(
     }
 }
 
+// Tiles of K and V, in turn, that the cache is asked for at most.
+constexpr int MOST_EARLY = 4;
+
 template <typename KV, typename Out, int HEAD_DIM, int HEADS, int DEPTH>
 __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) decode_fast(
     const KV *q, const KV *k, const KV *v, Out *out, float *lse, float *part_out, float2 *part_stats,
     unsigned *arrived, const int *seq_lens, int group, int window_len, int parts, int stretch,
-    int early, int capacity, float scale, index_t q_stride_s, index_t q_stride_h, index_t out_stride_s, index_t out_stride_h, index_t k_stride_s,
-    index_t k_stride_h, index_t k_stride_n, index_t v_stride_s, index_t v_stride_h,
-    index_t v_stride_n) {
+    int early, int capacity, float scale, index_t q_stride_s, index_t q_stride_h, index_t out_stride_s,
+    index_t out_stride_h, index_t k_stride_s, index_t k_stride_h, index_t k_stride_n,
+    index_t v_stride_s, index_t v_stride_h, index_t v_stride_n) {
     typedef v_pieces<HEAD_DIM> pieces;
     constexpr int HEAD_BLOCKS = (HEADS + BLOCK_HEADS - 1) / BLOCK_HEADS;
     constexpr int K_PIECES = HEAD_DIM / PIECE, TILES = HEAD_DIM / 16;
@@ -207,10 +220,20 @@ __global__ void __launch_bounds__((HEAD_DIM <= 64 ? MOST_WAVES : 8) * WAVE) deco
     int start = stretch ? split * stretch + wave * TILE_KEYS : (wave * splits + split) * TILE_KEYS;
     // Where the first tiles are is known before the length is, which takes as long to come as they do.
     if constexpr (ASKS_CACHE) {
-        for (int i = 0; i < early; ++i) {
+        auto ask = [&](int i) {
             const KV *tile = i % 2 ? v + b * v_stride_s + g * v_stride_h : k + b * k_stride_s + g * k_stride_h;
             const index_t stride_n = i % 2 ? v_stride_n : k_stride_n;
             ask_for_tile<HEAD_DIM>(tile, stride_n, start + i / 2 * step, capacity, lane);
+        };
+        if constexpr (HEAD_DIM > 64) {
+            for (int i = 0; i < early; ++i) ask(i);
+        } else {
+            // Each by itself: the first is asked for half as many instructions after the block's begin.
+#pragma unroll
+            for (int i = 0; i < MOST_EARLY; ++i) {
+                if (i == early) break;
+                ask(i);
+            }
         }
     }
     const int end = seq_lens[b], begin = first_key(end, window_len), keys = end - begin;
