@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 
 use attnbench::data::slice::KvSlice;
-use attnbench::problem::Case;
+use attnbench::problem::{Case, Regime};
 use serde_json::{Value, json};
 
 use super::bench::{Bench, Edit, mutated, one_key_too_few};
@@ -24,6 +24,8 @@ use super::support::cases::parallel;
 
 /// Cases within which every fault must be caught.
 const WITHIN: &str = "300";
+/// Cases on the data of one regime alone, for the table.
+const ALONE: &str = "60";
 
 /// A fault in a kernel.
 pub struct Fault {
@@ -105,6 +107,28 @@ fn caught(kernel: &Path, more: &[&str]) -> Caught {
     caught
 }
 
+/// Of each regime's data alone, the case that catches a fault first: null where none does, and left out where a
+/// kernel has no such data.
+fn alone(kernel: &Path) -> Value {
+    let bench = Bench::new();
+    let kernel = kernel.to_str().expect("a plain path");
+    let mut first = serde_json::Map::new();
+    for regime in Regime::FAMILIES {
+        let sweep =
+            ["sweep", kernel, "--cases", ALONE, "--regime", regime, "--fail-fast", "-j", "1"];
+        let ran = bench.run(sweep.iter().chain(&["--json", "-"]));
+        if ran.code == 2 {
+            assert!(ran.stderr.contains("nothing is left of it"), "{}", ran.stderr);
+            continue;
+        }
+        let document = ran.document();
+        let result = &document["kernels"][0];
+        let caught = result["verdict"] == "fail";
+        first.insert(regime.to_owned(), if caught { result["cases"].clone() } else { Value::Null });
+    }
+    first.into()
+}
+
 impl Caught {
     fn property(&self) -> &str {
         self.failure["property"].as_str().expect("a property")
@@ -154,6 +178,7 @@ fn table() {
     let faults = all();
     let rows = parallel(faults.len(), |i| {
         let (fault, caught) = (faults[i], faults[i].assert_caught(&[]));
+        let kernel = mutated(fault.name, fault.edits).join(format!("{}.toml", fault.kernel));
         let words = fault.name.replace('_', " ");
         let after = if fault.after.is_empty() { "-" } else { fault.after };
         let (property, regime) = (caught.property().to_owned(), caught.regime);
@@ -163,7 +188,7 @@ fn table() {
         );
         let entry = json!({
             "fault": words, "kernel": fault.kernel, "real": fault.after, "property": property,
-            "regime": regime, "cases": caught.cases,
+            "regime": regime, "cases": caught.cases, "alone": alone(&kernel),
         });
         (row, entry)
     });
@@ -187,6 +212,7 @@ fn table() {
         "command": "cargo test --release --test props faults::table -- --ignored --nocapture",
         "seed": 1,
         "cases": WITHIN.parse::<u64>().expect("a number"),
+        "cases_alone": ALONE.parse::<u64>().expect("a number"),
         "faults": entries,
     });
     let document = serde_json::to_string_pretty(&document).expect("JSON");

@@ -111,8 +111,12 @@ fn plain(text: &str) -> String {
 
 /// A name that leaves room for what is drawn.
 pub fn shortened(name: &str) -> String {
-    const MOST: usize = 34;
-    match name.char_indices().nth(MOST) {
+    cut(name, 34)
+}
+
+/// A name of `most` characters at most.
+pub fn cut(name: &str, most: usize) -> String {
+    match name.char_indices().nth(most) {
         Some((at, _)) => format!("{}…", &name[..at]),
         None => name.to_owned(),
     }

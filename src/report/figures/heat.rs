@@ -1,8 +1,8 @@
 //! A table of colours: rows of hypotheses, layers or faults, columns of slices, heads or regimes.
 
 use super::canvas::{
-    Area, Drawing, Drawn, GRID, INK, LEFT, MIDDLE, RIGHT, SMALL, SOFT, TEXT, WIDTH, bold, font,
-    frame, height_of_words, shortened, width, write,
+    Area, Drawing, Drawn, GRID, INK, LEFT, MIDDLE, RIGHT, SMALL, SOFT, TEXT, WIDTH, bold, cut,
+    font, frame, height_of_words, width, write,
 };
 use plotters::backend::DrawingBackend;
 use plotters::element::Rectangle;
@@ -65,6 +65,11 @@ impl Heat {
         (share * SHADES.len() as f64) as usize
     }
 
+    /// A row's name: longer where few columns leave room for it.
+    fn name_of(&self, row: &str) -> String {
+        cut(row, if self.columns.len() <= 12 { 50 } else { 34 })
+    }
+
     fn lines_of_heads(&self) -> i32 {
         self.columns.iter().map(|c| c.lines().count()).max().unwrap_or(1) as i32
     }
@@ -87,7 +92,7 @@ impl Drawing for Heat {
         let w = area.dim_in_pixel().0 as i32;
         let name = font(TEXT, &INK, RIGHT);
         let names =
-            self.rows.iter().map(|(n, _)| width(area, &shortened(n), &name)).max().unwrap_or(0);
+            self.rows.iter().map(|(n, _)| width(area, &self.name_of(n), &name)).max().unwrap_or(0);
         let left = (names + 28).max(width(area, &self.axes.0, &bold(SMALL, &SOFT, LEFT)) + 28);
         // The key: shades from end to end, then the mark.
         let small = font(SMALL, &INK, LEFT);
@@ -128,7 +133,7 @@ impl Drawing for Heat {
         write(area, &self.axes.1, (left, top - 8 - 15 * heads), &bold(SMALL, &SOFT, LEFT))?;
         for (i, (words, cells)) in self.rows.iter().enumerate() {
             let y = top + ROW * i as i32 + GAP * self.gaps_before(i);
-            write(area, &shortened(words), (left - 10, y + ROW / 2), &name)?;
+            write(area, &self.name_of(words), (left - 10, y + ROW / 2), &name)?;
             for (j, this) in cells.iter().enumerate() {
                 let x = left + cell * j as i32;
                 let spot = [(x, y), (x + cell - 2, y + ROW - 2)];

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Shapes of a figure at most.
 const MOST: usize = 40;
+/// Layouts of the cache that `throughput` has a row of panels for.
+const MOST_LAYOUTS: usize = 4;
 
 /// A row of a document that was timed.
 struct Timed<'v> {
@@ -159,8 +161,8 @@ fn throughput(run: &Runs) -> Option<Figure> {
     let ceiling = run.document["ceiling"]["gbs"].as_f64().filter(|gbs| *gbs > 0.0);
     let ours: Vec<&Timed> = by_rule(run).collect();
     let names = kernels(run);
-    let panel = |title: &str, words: &str, key: &'static str| {
-        let all = || ours.iter().copied().chain(&run.peers);
+    let all = || ours.iter().copied().chain(&run.peers);
+    let panel = |layout: &str, title: &str, words: &str, key: &'static str| {
         let series = names
             .iter()
             .enumerate()
@@ -169,7 +171,7 @@ fn throughput(run: &Runs) -> Option<Figure> {
                 colour: i,
                 look: Look::Points,
                 points: all()
-                    .filter(|t| t.kernel() == *name)
+                    .filter(|t| t.kernel() == *name && t.place().1 == layout)
                     .map(|t| (number(t.row, key), t.gbs()))
                     .collect(),
             })
@@ -180,7 +182,7 @@ fn throughput(run: &Runs) -> Option<Figure> {
         let rates = all().map(Timed::gbs).chain(ceiling.map(|gbs| 1.05 * gbs));
         let scale = if key == "kv_bytes" { Scale::Log10 } else { Scale::Log2 };
         Panel {
-            title: title.to_owned(),
+            title: format!("{layout}, {title}"),
             x: Axis::over(words, scale, all().map(|t| number(t.row, key))),
             y: Axis::over("GB/s, K and V read once", Scale::Linear, rates),
             series,
@@ -201,15 +203,20 @@ fn throughput(run: &Runs) -> Option<Figure> {
         ),
         None => format!("{best:.0} GB/s at most"),
     };
+    let mut layouts = distinct(ours.iter().map(|t| t.place().1));
+    layouts.truncate(MOST_LAYOUTS);
+    let both = |layout: &&str| {
+        [
+            panel(layout, "by size of the cache", "bytes of K and V", "kv_bytes"),
+            panel(layout, "by length", "keys of a sequence", "seq_len"),
+        ]
+    };
     let panels = Panels {
         title,
-        caption: format!("Each mark a shape and layout. {}", source(run)),
+        caption: format!("Each mark a shape. {}", source(run)),
         columns: 2,
-        height: 320,
-        panels: vec![
-            panel("by size of the cache", "bytes of K and V", "kv_bytes"),
-            panel("by length", "keys of a sequence", "seq_len"),
-        ],
+        height: 260,
+        panels: layouts.iter().flat_map(both).collect(),
     };
     Some(Figure::new("throughput", Drawn::Panels(panels)))
 }

@@ -1,77 +1,97 @@
-//! Figures of planted faults: which data show them first.
+//! Figures of planted faults: which data show them.
 
 use super::heat::{Cell, Heat};
 use super::{Drawn, Figure, counted, list, text};
 use serde_json::Value;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
-/// Faults by the regime of data that showed them first.
+/// Rows and columns at most, so that the cells can be read.
+const FAULTS: usize = 60;
+const REGIMES: usize = 24;
+
+/// Faults that not all data show, by the regimes of data that do.
 pub(super) fn figures(documents: &[&Value]) -> Vec<Figure> {
     documents.iter().filter_map(|d| matrix(d)).collect()
 }
 
-/// The family of a regime: `onehot` of `onehot:first`.
-fn family(fault: &Value) -> &str {
-    text(fault, "regime").split(':').next().unwrap_or("")
+/// A fault, and of each regime alone the case that caught it first, or none.
+struct Tried<'v> {
+    name: &'v str,
+    kernel: &'v str,
+    first: BTreeMap<&'v str, Option<u64>>,
+}
+
+impl<'v> Tried<'v> {
+    fn of(fault: &'v Value) -> Option<Tried<'v>> {
+        let alone = fault["alone"].as_object()?;
+        let first = alone.iter().map(|(regime, case)| (regime.as_str(), case.as_u64())).collect();
+        Some(Tried { name: text(fault, "fault"), kernel: text(fault, "kernel"), first })
+    }
+
+    fn caught(&self) -> usize {
+        self.first.values().flatten().count()
+    }
+
+    fn missed(&self) -> usize {
+        self.first.len() - self.caught()
+    }
+
+    /// The darker the sooner it is caught; `most` are the cases that are tried.
+    fn cell(&self, regime: &str, most: f64) -> Cell {
+        match self.first.get(regime) {
+            None => Cell::Of(0.0, "–".into()),
+            Some(None) => Cell::Empty,
+            Some(Some(case)) => Cell::Of(libm::log2(most / *case as f64), case.to_string()),
+        }
+    }
 }
 
 fn matrix(document: &Value) -> Option<Figure> {
-    let faults = list(document, "faults");
-    let caught: Vec<&Value> = faults.iter().filter(|f| f["cases"].is_u64()).collect();
-    let count = |of: &dyn Fn(&Value) -> bool| caught.iter().filter(|f| of(f)).count();
-    let by_size = |names: &mut Vec<&str>, of: &dyn Fn(&Value, &str) -> bool| {
-        names.sort_unstable();
-        names.dedup();
-        names.sort_by_key(|name| std::cmp::Reverse(count(&|f| of(f, name))));
+    let all: Vec<Tried> = list(document, "faults").iter().filter_map(Tried::of).collect();
+    let mut hard: Vec<&Tried> = all.iter().filter(|f| f.missed() > 0).collect();
+    hard.sort_by_key(|f| (Reverse(f.missed()), f.kernel, f.name));
+    if hard.is_empty() {
+        return None;
+    }
+    // Those first that catch most of these.
+    let mut caught: BTreeMap<&str, usize> = BTreeMap::new();
+    for (regime, case) in hard.iter().flat_map(|f| &f.first) {
+        *caught.entry(regime).or_default() += usize::from(case.is_some());
+    }
+    let mut regimes: Vec<(&str, usize)> = caught.into_iter().collect();
+    regimes.sort_by_key(|(_, caught)| Reverse(*caught));
+    regimes.truncate(REGIMES);
+    let most = document["cases_alone"].as_f64().filter(|n| *n > 1.0)?;
+    let row = |f: &&Tried| {
+        let cells = regimes.iter().map(|(regime, _)| f.cell(regime, most)).collect();
+        (f.name.to_owned(), cells)
     };
-    let mut regimes: Vec<&str> = caught.iter().map(|f| family(f)).collect();
-    by_size(&mut regimes, &|f, name| family(f) == name);
-    let mut kernels: Vec<&str> = caught.iter().map(|f| text(f, "kernel")).collect();
-    by_size(&mut kernels, &|f, name| text(f, "kernel") == name);
-    kernels.truncate(12);
-    regimes.truncate(40);
-    let first = *regimes.first()?;
-    let most = kernels
-        .iter()
-        .flat_map(|k| regimes.iter().map(move |r| (*k, *r)))
-        .map(|(k, r)| count(&|f| text(f, "kernel") == k && family(f) == r))
-        .max()?;
-    let cell = |n: usize| match n {
-        0 => Cell::Empty,
-        n => Cell::Of(libm::sqrt(n as f64), n.to_string()),
+    let only: Vec<&&Tried> = hard.iter().filter(|f| f.caught() == 1).collect();
+    let one = match only.len() {
+        0 => String::new(),
+        n => format!(", {n} on all but one"),
     };
-    let rows = regimes
-        .iter()
-        .map(|regime| {
-            let all = count(&|f| family(f) == *regime);
-            let mut cells = vec![cell(all)];
-            let own = |kernel: &&str| {
-                cell(count(&|f| text(f, "kernel") == *kernel && family(f) == *regime))
-            };
-            cells.extend(kernels.iter().map(own));
-            ((*regime).to_owned(), cells)
-        })
-        .collect();
-    let mut columns = vec!["all".to_owned()];
-    columns.extend(kernels.iter().map(|k| k.replace('_', "\n")));
-    let at_once = count(&|f| f["cases"] == 1);
-    let title = format!(
-        "{} of {} planted are caught, {at_once} of them by the first case; {} are first caught on other data than {first}",
-        caught.len(),
-        counted(faults.len(), "fault"),
-        caught.len() - count(&|f| family(f) == first)
-    );
+    let in_a_sweep = list(document, "faults").iter().filter(|f| f["cases"].is_u64()).count();
     let heat = Heat {
-        title,
+        title: format!(
+            "{} of {} planted show on data of any regime; {} stay hidden on some{one}",
+            all.len() - hard.len(),
+            counted(all.len(), "fault"),
+            hard.len(),
+        ),
         caption: format!(
-            "Faults by the regime of data of the case that caught them, and the kernel that they were planted into; a \
-             sweep draws among all regimes, {} cases at most. From `attnbench sweep`, by `{}`.",
+            "The case that catches a fault where all data are of one regime, of {most} cases; empty: none does; –: the \
+             kernel has no such data. Faults that each regime catches are left out. A sweep draws among all regimes: \
+             {} cases of it catch {in_a_sweep} of the {}. From `attnbench sweep --regime`, by `{}`.",
             document["cases"],
+            all.len(),
             text(document, "command")
         ),
-        axes: ("regime of data".into(), "kernel".into()),
-        columns,
-        rows,
-        range: (0.0, libm::sqrt(most as f64) * 1.2),
+        axes: ("fault".into(), "regime of data".into()),
+        columns: regimes.iter().map(|(regime, _)| (*regime).to_owned()).collect(),
+        rows: hard.iter().take(FAULTS).map(row).collect(),
+        range: (0.0, libm::log2(most)),
         key: String::new(),
         good: String::new(),
         gaps: Vec::new(),

@@ -199,7 +199,7 @@ fn thinned(places: &[(i32, i32)]) -> Vec<(i32, i32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::canvas::svg;
+    use super::super::canvas::{png, svg};
     use super::super::scale::Scale;
     use super::*;
 
@@ -222,11 +222,19 @@ mod tests {
         let noise =
             |i: u64| (i.wrapping_mul(6364136223846793005) >> 40) as f64 / f64::from(1 << 24);
         let points: Vec<_> = (0..100_000).map(|i| (i as f64, noise(i))).collect();
-        for look in [Look::Points, Look::Marked, Look::Dashed] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let quick = |what: &str, look: Look, work: &dyn Fn()| {
             let start = std::time::Instant::now();
-            let text = svg(&panels(points.clone(), look), "many");
-            assert!(start.elapsed().as_secs_f64() < 2.0, "{look:?}: {:?}", start.elapsed());
-            assert!(text.contains("</svg>"));
+            work();
+            let took = start.elapsed().as_secs_f64();
+            assert!(took < 2.0, "{look:?} as {what}: {took} s");
+        };
+        for look in [Look::Points, Look::Marked, Look::Line, Look::Dashed, Look::Steps] {
+            let panels = panels(points.clone(), look);
+            quick("SVG", look, &|| assert!(svg(&panels, "many").contains("</svg>")));
+            let file = folder.path().join(format!("{look:?}.png"));
+            quick("PNG", look, &|| png(&panels, &file).expect("drawn"));
+            assert!(std::fs::metadata(&file).expect("a file").len() > 1000);
         }
     }
 

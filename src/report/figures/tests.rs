@@ -202,12 +202,15 @@ fn hostile_documents_neither_break_nor_grow() {
         .collect();
     many["kernels"] = json!(kernels);
     let faults: Vec<Value> = (0..500)
-        .map(|i| json!({"fault": "f", "kernel": format!("k{i}"), "regime": format!("r{i}"), "cases": 1}))
+        .map(|i| {
+            let alone = json!({format!("r{i}"): 1, "gauss": i % 2, long.clone(): null});
+            json!({"fault": "f", "kernel": format!("k{i}"), "regime": format!("r{i}"), "cases": 1, "alone": alone})
+        })
         .collect();
     let documents = [
         many,
         bench(&[(&long, 1e-300)], &long),
-        json!({"format": "attnbench-faults/1", "cases": 300, "faults": faults}),
+        json!({"format": "attnbench-faults/1", "cases": 300, "cases_alone": 60, "faults": faults}),
         diagnose(vec![slice(&long, Value::Null, Value::Null, Value::Null)]),
         json!({"format": "attnbench-trace/1", "rows": [{"v_mae_row": 5e-324, "v_mae_col": 1.0, "pv_mae": null, "prompt_id": long}]}),
         json!({"format": "attnbench-sweep/1", "kernels": 7}),
@@ -224,4 +227,21 @@ fn hostile_documents_neither_break_nor_grow() {
             figure.name
         );
     }
+}
+
+#[test]
+fn a_fault_that_every_regime_catches_is_counted_and_left_out() {
+    let fault = |name: &str, alone: Value| json!({"fault": name, "kernel": "k", "cases": 1, "alone": alone});
+    let document = |faults: Vec<Value>| json!({"format": "attnbench-faults/1", "command": "c", "cases": 300, "cases_alone": 60, "faults": faults});
+    let easy = fault("easy", json!({"gauss": 1, "large": 2}));
+    let hard = fault("hard", json!({"gauss": null, "large": 7}));
+    let f = figure(&[document(vec![easy.clone(), hard])], "faults-by-regime").unwrap();
+    assert_eq!(
+        f.title,
+        "1 of 2 faults planted show on data of any regime; 1 stay hidden on some, 1 on all but one"
+    );
+    assert!(f.svg.contains("hard") && !f.svg.contains("easy"));
+    // Nothing is drawn of nothing.
+    assert!(figure(&[document(vec![easy])], "faults-by-regime").is_none());
+    assert!(figure(&[document(vec![])], "faults-by-regime").is_none());
 }
