@@ -239,5 +239,8 @@ mod tests {
         near(window.mae, mae / units);
         near(window.missing, missing / units);
         near(p.first_wrong.iter().find(|f| f.key == key).unwrap().max_abs, largest);
+        // From the second key, which has one before it, to the last.
+        let ends = [p.first_wrong.first(), p.first_wrong.last()].map(|f| f.unwrap().key);
+        assert_eq!(ends, [1, own.answer.probs.len() - 1]);
     }
 }

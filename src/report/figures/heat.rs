@@ -65,6 +65,11 @@ impl Heat {
         (share * SHADES.len() as f64) as usize
     }
 
+    /// Room above the columns' names: for the key, where there is one.
+    fn room_of_key(&self) -> i32 {
+        if self.key.is_empty() && self.good.is_empty() { 14 } else { 40 }
+    }
+
     /// A row's name: longer where few columns leave room for it.
     fn name_of(&self, row: &str) -> String {
         cut(row, if self.columns.len() <= 12 { 50 } else { 34 })
@@ -84,7 +89,7 @@ impl Drawing for Heat {
         let words = height_of_words(&self.title, &self.caption);
         let heads = self.lines_of_heads();
         let rows = ROW * self.rows.len() as i32 + GAP * self.gaps.len() as i32;
-        (WIDTH, (90 + words + 15 * heads + rows) as u32)
+        (WIDTH, (50 + self.room_of_key() + words + 15 * heads + rows) as u32)
     }
 
     fn draw<DB: DrawingBackend>(&self, area: &Area<DB>) -> Drawn<DB> {
@@ -118,7 +123,7 @@ impl Drawing for Heat {
             write(area, &self.good, (x + 30, y), &small)?;
         }
         let heads = self.lines_of_heads();
-        let top = top + 40 + 15 * heads;
+        let top = top + self.room_of_key() + 15 * heads;
         let columns = self.columns.len().max(1) as i32;
         let cell = ((w - 16 - left) / columns).min(120);
         write(area, &self.axes.0, (left - 10, top - 8), &bold(SMALL, &SOFT, RIGHT))?;

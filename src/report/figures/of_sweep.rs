@@ -53,7 +53,10 @@ fn errors(document: &Value, along: &str, words: &str) -> Option<Figure> {
     let mut left_out: Vec<String> = Vec::new();
     if kernels.iter().any(attends) {
         let others = kernels.iter().filter(|k| !attends(k)).count();
-        left_out.extend((others > 0).then(|| counted(others, "kernel of another stage")));
+        left_out.extend((others > 0).then(|| match others {
+            1 => "1 kernel of another stage".to_owned(),
+            n => format!("{n} kernels of other stages"),
+        }));
         kernels.retain(attends);
     }
     left_out.extend((kernels.len() > MOST).then(|| counted(kernels.len() - MOST, "kernel")));
