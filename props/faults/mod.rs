@@ -13,7 +13,7 @@ mod stages;
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use attnbench::data::slice::KvSlice;
 use attnbench::problem::{Case, Regime};
@@ -136,11 +136,15 @@ impl Caught {
 }
 
 impl Fault {
+    /// The manifest of the kernel that has it, written anew.
+    fn planted(&self) -> PathBuf {
+        mutated(self.name, self.edits).join(format!("{}.toml", self.kernel))
+    }
+
     /// Asserts that it is caught by one of its properties.
     #[track_caller]
     fn assert_caught(&self, more: &[&str]) -> Caught {
-        let folder = mutated(self.name, self.edits);
-        let caught = caught(&folder.join(format!("{}.toml", self.kernel)), more);
+        let caught = caught(&self.planted(), more);
         // `oracle/lse` is of the family `oracle`: a wrong value, in any output.
         let property = caught.property();
         let family = property.split('/').next().expect("a family");
@@ -178,7 +182,6 @@ fn table() {
     let faults = all();
     let rows = parallel(faults.len(), |i| {
         let (fault, caught) = (faults[i], faults[i].assert_caught(&[]));
-        let kernel = mutated(fault.name, fault.edits).join(format!("{}.toml", fault.kernel));
         let words = fault.name.replace('_', " ");
         let after = if fault.after.is_empty() { "-" } else { fault.after };
         let (property, regime) = (caught.property().to_owned(), caught.regime);
@@ -188,7 +191,7 @@ fn table() {
         );
         let entry = json!({
             "fault": words, "kernel": fault.kernel, "real": fault.after, "property": property,
-            "regime": regime, "cases": caught.cases, "alone": alone(&kernel),
+            "regime": regime, "cases": caught.cases, "alone": alone(&fault.planted()),
         });
         (row, entry)
     });
@@ -301,7 +304,7 @@ fn a_fault_of_any_stage_is_shrunk_saved_and_replayed() {
             || f.name == "the_row_is_written_one_too_late"
     }) {
         let bench = Bench::new();
-        let kernel = mutated(fault.name, fault.edits).join(format!("{}.toml", fault.kernel));
+        let kernel = fault.planted();
         let kernel = kernel.to_str().expect("a plain path");
         let sweep = ["sweep", kernel, "--cases", "60", "--save", "found", "--json", "-"];
         let document = bench.run(sweep).ends_with(1).document();

@@ -67,8 +67,7 @@ fn matrix(document: &Value) -> Option<Figure> {
         let cells = regimes.iter().map(|(regime, _)| f.cell(regime, most)).collect();
         (f.name.to_owned(), cells)
     };
-    let only: Vec<&&Tried> = hard.iter().filter(|f| f.caught() == 1).collect();
-    let one = match only.len() {
+    let one = match hard.iter().filter(|f| f.caught() == 1).count() {
         0 => String::new(),
         n => format!(", {n} on all but one"),
     };

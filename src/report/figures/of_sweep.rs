@@ -53,10 +53,11 @@ fn errors(document: &Value, along: &str, words: &str) -> Option<Figure> {
     let mut left_out: Vec<String> = Vec::new();
     if kernels.iter().any(attends) {
         let others = kernels.iter().filter(|k| !attends(k)).count();
-        left_out.extend((others > 0).then(|| match others {
-            1 => "1 kernel of another stage".to_owned(),
-            n => format!("{n} kernels of other stages"),
-        }));
+        left_out.extend(match others {
+            0 => None,
+            1 => Some("1 kernel of another stage".to_owned()),
+            n => Some(format!("{n} kernels of other stages")),
+        });
         kernels.retain(attends);
     }
     left_out.extend((kernels.len() > MOST).then(|| counted(kernels.len() - MOST, "kernel")));
