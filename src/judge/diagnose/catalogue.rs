@@ -4,11 +4,12 @@
 //! its code, and the members of its family on a given problem. A member is a change of the right
 //! recipe in one respect and in nothing else.
 
-use super::problem::{Memory, Problem, Task};
+use super::members::{self, both_heads, chosen, plain, when};
+use super::problem::{Problem, Task};
 use super::recipe::{
-    Aspect, Cache, Combine, End, HeadMap, How, Narrow, Parts, Reading, Recipe, ScaleBy,
+    Aspect, Cache, Combine, End, Form, HeadMap, Merge, Reading, Recipe, RowMap, ScaleBy, SeqMap,
+    Sink,
 };
-use crate::problem::{Axis, DType};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -40,8 +41,16 @@ pub enum Change {
     Address(Option<Reading>, Option<Reading>),
     /// The layer of K, of V.
     Layer(Option<usize>, Option<usize>),
-    /// The head map.
-    Heads(HeadMap),
+    /// The head map of K, of V.
+    Heads(Option<HeadMap>, Option<HeadMap>),
+    /// The sequence of K, of V.
+    Seq(Option<SeqMap>, Option<SeqMap>),
+    /// Bits of the index of K's rows, of V's.
+    Index(Option<u32>, Option<u32>),
+    /// Everything read and written as if rows had so many elements.
+    Rows(Reading, Reading, usize),
+    /// Queries read as if rows had so many elements.
+    QueryRows(usize),
     /// Where the attended keys end; whether a window is counted from there.
     End(End, bool),
     /// Row 0 is left out.
@@ -50,14 +59,24 @@ pub enum Change {
     Shift,
     /// Another window.
     Window(usize),
+    /// A window counted back from so many keys.
+    WindowOf(usize),
     /// Another factor on Q·K.
     Scale(ScaleBy),
     /// Fewer elements in Q·K.
     Used(usize),
     /// The current row is zeros.
     CurrentZero,
+    /// Another way to make the scores.
+    Form(Form),
+    /// Another sink.
+    Sink(Sink),
     /// Another way to form the output.
     Combine(Combine),
+    /// Another way to merge parts.
+    Merge(Merge),
+    /// Another unit's output.
+    Row(RowMap),
 }
 
 impl Change {
@@ -66,15 +85,25 @@ impl Change {
         let [scores, weights, mix] = match self {
             Change::Address(k, v) => [k.is_some(), false, v.is_some()],
             Change::Layer(k, v) => [k.is_some(), false, v.is_some()],
-            Change::Heads(_) => [true, false, true],
-            Change::End(..) | Change::WithoutFirst | Change::Window(_) => [false, true, true],
+            Change::Heads(k, v) => [k.is_some(), false, v.is_some()],
+            Change::Seq(k, v) => [k.is_some(), false, v.is_some()],
+            Change::Index(k, v) => [k.is_some(), false, v.is_some()],
+            Change::End(..)
+            | Change::WithoutFirst
+            | Change::Window(_)
+            | Change::WindowOf(_) => [false, true, true],
             Change::Shift => [true, false, true],
             Change::Scale(_) | Change::Used(_) => [true, false, false],
+            Change::Form(_) | Change::QueryRows(_) => [true, false, false],
             Change::CurrentZero => [true, false, true],
+            Change::Sink(_) => [false, true, false],
             Change::Combine(combine) => [false, matches!(combine, Combine::Split(..)), false],
+            Change::Rows(..) | Change::Merge(_) | Change::Row(_) => [false; 3],
         };
+        let merges = matches!(self, Change::Merge(_));
         match task {
-            Task::Attend => true,
+            Task::Attend => !merges,
+            Task::Merge => merges,
             Task::Scores => scores,
             Task::Weights => weights,
             Task::Mix => mix,
@@ -108,9 +137,33 @@ impl Change {
                 }
                 free
             }
-            Change::Heads(map) => {
-                recipe.heads = *map;
-                recipe.touch(Aspect::Heads)
+            Change::Heads(k, v) => {
+                recipe.heads_k = k.unwrap_or(recipe.heads_k);
+                recipe.heads_v = v.unwrap_or(recipe.heads_v);
+                let free = k.is_none() || recipe.touch(Aspect::HeadsK);
+                (v.is_none() || recipe.touch(Aspect::HeadsV)) && free
+            }
+            Change::Seq(k, v) => {
+                recipe.seq_k = k.unwrap_or(recipe.seq_k);
+                recipe.seq_v = v.unwrap_or(recipe.seq_v);
+                let free = k.is_none() || recipe.touch(Aspect::SeqK);
+                (v.is_none() || recipe.touch(Aspect::SeqV)) && free
+            }
+            Change::Index(k, v) => {
+                recipe.bits = [k.unwrap_or(recipe.bits[0]), v.unwrap_or(recipe.bits[1])];
+                let free = k.is_none() || recipe.touch(Aspect::IndexK);
+                (v.is_none() || recipe.touch(Aspect::IndexV)) && free
+            }
+            Change::Rows(k, v, rows) => {
+                let address = Change::Address(Some(k.clone()), Some(v.clone()));
+                let free = address.apply(recipe) & Change::QueryRows(*rows).apply(recipe);
+                recipe.out_rows = Some(*rows);
+                recipe.used = *rows;
+                recipe.touch(Aspect::Used) && free
+            }
+            Change::QueryRows(rows) => {
+                recipe.q_rows = Some(*rows);
+                recipe.touch(Aspect::AddressQ)
             }
             Change::End(end, follows) => {
                 recipe.keys.end = *end;
@@ -131,6 +184,10 @@ impl Change {
                 recipe.keys.window = *w;
                 recipe.touch(Aspect::First)
             }
+            Change::WindowOf(keys) => {
+                recipe.keys.window_of = Some(*keys);
+                recipe.touch(Aspect::First)
+            }
             Change::Scale(by) => {
                 recipe.scale = *by;
                 recipe.touch(Aspect::Scale)
@@ -143,9 +200,25 @@ impl Change {
                 recipe.current_zero = true;
                 recipe.touch(Aspect::Current)
             }
+            Change::Form(form) => {
+                recipe.form = *form;
+                recipe.touch(Aspect::Form)
+            }
+            Change::Sink(sink) => {
+                recipe.sink = *sink;
+                recipe.touch(Aspect::Sink)
+            }
             Change::Combine(combine) => {
                 recipe.combine = *combine;
                 recipe.touch(Aspect::Combine)
+            }
+            Change::Merge(merge) => {
+                recipe.merge = *merge;
+                recipe.touch(Aspect::Combine)
+            }
+            Change::Row(row) => {
+                recipe.row = *row;
+                recipe.touch(Aspect::Row)
             }
         }
     }
@@ -198,12 +271,37 @@ pub struct Fault {
     pub rank: Rank,
     /// See [`Search`].
     pub search: Search,
+    /// Parameters that follow the case; the others are the kernel's own, and the same in all cases.
+    pub follows: &'static [&'static str],
     /// Every member on a problem, the preferred first.
     pub members: fn(&Problem<'_>) -> Vec<Member>,
 }
 
+impl Fault {
+    /// Whether two sets of parameters, each of a case of its own, can be of one kernel: what is the
+    /// kernel's own and is said of both is the same.
+    pub fn agrees(&self, a: &Params, b: &Params) -> bool {
+        let own = |name: &&&str| !self.follows.contains(*name);
+        let same = a.keys().filter(own).all(|name| b.get(name).is_none_or(|x| *x == a[name]));
+        same && sign(a).zip(sign(b)).is_none_or(|(a, b)| a == b)
+    }
+
+    /// The parameters that are the kernel's own.
+    pub fn own(&self, params: &Params) -> Params {
+        params.iter().filter(|(name, _)| !self.follows.contains(name)).map(|(n, x)| (*n, x.clone())).collect()
+    }
+}
+
+/// Of a window that attended other keys than it should: whether there were fewer.
+fn sign(params: &Params) -> Option<bool> {
+    Some(params.get("keys")? < params.get("w")?)
+}
+
+/// Faults of the catalogue.
+pub const COUNT: usize = 45;
+
 /// Every fault, in the order of the catalogue.
-pub static FAULTS: [Fault; 25] = [
+pub static FAULTS: [Fault; COUNT] = [
     Fault {
         id: "v_col",
         meaning: "V was read with tokens and elements exchanged inside a head",
@@ -211,7 +309,8 @@ pub static FAULTS: [Fault; 25] = [
                  column layout at d * capacity + n",
         rank: Rank::Plain,
         search: Search::Each,
-        members: |p| columns(p, Cache::V),
+        follows: &["bases"],
+        members: |p| members::columns(p, Cache::V),
     },
     Fault {
         id: "k_col",
@@ -220,7 +319,8 @@ pub static FAULTS: [Fault; 25] = [
                  column layout at d * capacity + n",
         rank: Rank::Plain,
         search: Search::Each,
-        members: |p| columns(p, Cache::K),
+        follows: &["bases"],
+        members: |p| members::columns(p, Cache::K),
     },
     Fault {
         id: "nhd_as_hnd",
@@ -228,7 +328,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the strides of head and token: here a token's heads lie side by side",
         rank: Rank::Plain,
         search: Search::Each,
-        members: |p| exchanged(p, 'N'),
+        follows: &[],
+        members: |p| members::exchanged(p, 'N'),
     },
     Fault {
         id: "hnd_as_nhd",
@@ -236,7 +337,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the strides of head and token: here a head's tokens lie side by side",
         rank: Rank::Plain,
         search: Search::Each,
-        members: |p| exchanged(p, 'H'),
+        follows: &[],
+        members: |p| members::exchanged(p, 'H'),
     },
     Fault {
         id: "layer_slice",
@@ -244,7 +346,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the base pointers of K and V: add layer * layer stride, for this layer",
         rank: Rank::Choice,
         search: Search::Each,
-        members: layers,
+        follows: &["read"],
+        members: members::layers,
     },
     Fault {
         id: "v_prev_layer_mixed",
@@ -252,6 +355,7 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the base pointer of V: it is one layer behind K's",
         rank: Rank::Plain,
         search: Search::Each,
+        follows: &[],
         members: |p| match p.layer.checked_sub(1).filter(|_| p.layers > 1) {
             Some(before) => vec![plain(Change::Layer(None, Some(before)))],
             None => Vec::new(),
@@ -263,7 +367,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the order of the arguments k and v at the launch",
         rank: Rank::Plain,
         search: Search::Each,
-        members: swapped,
+        follows: &["strides"],
+        members: members::swapped,
     },
     Fault {
         id: "head_map_interleaved",
@@ -271,7 +376,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the KV head of query head h: it is h / (num_heads / num_kv_heads)",
         rank: Rank::Plain,
         search: Search::Each,
-        members: |_| vec![plain(Change::Heads(HeadMap::Interleaved))],
+        follows: &[],
+        members: |_| vec![plain(both_heads(HeadMap::Interleaved))],
     },
     Fault {
         id: "head_off_by_one",
@@ -279,13 +385,14 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the KV head of query head h: it is h / (num_heads / num_kv_heads), rounded down",
         rank: Rank::Choice,
         search: Search::Each,
+        follows: &[],
         members: |_| {
             let maps = [
                 ("(h/G + 1) mod H", HeadMap::NextWrapped),
                 ("min((h+1)/G, H-1)", HeadMap::NextClamped),
             ];
             let member =
-                |(kv, map)| chosen("kv", Param::Text(String::from(kv)), Change::Heads(map));
+                |(kv, map)| chosen("kv", Param::Text(String::from(kv)), both_heads(map));
             maps.map(member).into()
         },
     },
@@ -296,7 +403,8 @@ pub static FAULTS: [Fault; 25] = [
                  capacity",
         rank: Rank::Choice,
         search: Search::Each,
-        members: short_strides,
+        follows: &["strides"],
+        members: members::short_strides,
     },
     Fault {
         id: "seq_len_minus_1",
@@ -304,7 +412,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the end of the loop over keys: the last one is seq_len - 1, included",
         rank: Rank::Plain,
         search: Search::Each,
-        members: |p| ends(p, End::MinusOne),
+        follows: &[],
+        members: |p| members::ends(p, End::MinusOne),
     },
     Fault {
         id: "seq_len_plus_1",
@@ -312,7 +421,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the end of the loop over keys: n < seq_len, and not n <= seq_len",
         rank: Rank::Plain,
         search: Search::Each,
-        members: |p| ends(p, End::PlusOne),
+        follows: &[],
+        members: |p| members::ends(p, End::PlusOne),
     },
     Fault {
         id: "pos_shift",
@@ -320,6 +430,7 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the index of a row: positions count from 0",
         rank: Rank::Plain,
         search: Search::Each,
+        follows: &[],
         members: |_| vec![plain(Change::Shift)],
     },
     Fault {
@@ -328,6 +439,7 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the start of the loop over keys: it is 0",
         rank: Rank::Plain,
         search: Search::Each,
+        follows: &[],
         members: |p| when(p.window_len == 0, plain(Change::WithoutFirst)),
     },
     Fault {
@@ -336,7 +448,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the end of the loop over keys: it is seq_len, and not capacity",
         rank: Rank::Plain,
         search: Search::Each,
-        members: |p| ends(p, End::Capacity),
+        follows: &[],
+        members: |p| members::ends(p, End::Capacity),
     },
     Fault {
         id: "stale_current",
@@ -345,6 +458,7 @@ pub static FAULTS: [Fault; 25] = [
                  synchronisation, or an append after the launch",
         rank: Rank::Choice,
         search: Search::Each,
+        follows: &[],
         members: |_| vec![chosen("variant", Param::Text("zero".into()), Change::CurrentZero)],
     },
     Fault {
@@ -353,7 +467,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "where a window is set, or a tile of keys skipped, at the start of the loop over keys",
         rank: Rank::Searched,
         search: Search::Windows,
-        members: windows,
+        follows: &["w"],
+        members: members::windows,
     },
     Fault {
         id: "window_off_by_one",
@@ -361,7 +476,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "whether the current token counts: the first key is seq_len - window_len",
         rank: Rank::Choice,
         search: Search::Each,
-        members: window_edges,
+        follows: &["w", "keys"],
+        members: members::window_edges,
     },
     Fault {
         id: "dropped_tail",
@@ -369,7 +485,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the last, partial tile of the loop over keys, or the remainder of a split",
         rank: Rank::Searched,
         search: Search::Tails,
-        members: tails,
+        follows: &[],
+        members: members::tails,
     },
     Fault {
         id: "missing_scale",
@@ -377,6 +494,7 @@ pub static FAULTS: [Fault; 25] = [
         advice: "where the softmax scale multiplies the scores, or q",
         rank: Rank::Plain,
         search: Search::Each,
+        follows: &[],
         members: |_| vec![plain(Change::Scale(ScaleBy::One))],
     },
     Fault {
@@ -385,6 +503,7 @@ pub static FAULTS: [Fault; 25] = [
         advice: "whether q arrives already scaled",
         rank: Rank::Plain,
         search: Search::Each,
+        follows: &[],
         members: |_| vec![plain(Change::Scale(ScaleBy::Squared))],
     },
     Fault {
@@ -393,6 +512,7 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the softmax scale: 1 / sqrt(head_dim)",
         rank: Rank::Plain,
         search: Search::Each,
+        follows: &[],
         members: |_| vec![plain(Change::Scale(ScaleBy::HeadDim))],
     },
     Fault {
@@ -401,7 +521,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the merge: each part counts exp(its lse - the largest lse) times",
         rank: Rank::Searched,
         search: Search::Cuts,
-        members: splits,
+        follows: &["cut", "splits"],
+        members: members::splits,
     },
     Fault {
         id: "zero_padded_head_dim",
@@ -409,7 +530,8 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the loop over head_dim in Q·K, and what is loaded of q and k",
         rank: Rank::Searched,
         search: Search::Each,
-        members: narrowed_dims,
+        follows: &["used"],
+        members: members::narrowed_dims,
     },
     Fault {
         id: "fp16_accumulate",
@@ -417,317 +539,202 @@ pub static FAULTS: [Fault; 25] = [
         advice: "the type of the accumulators of P·V and of the softmax's denominator: f32",
         rank: Rank::Searched,
         search: Search::Each,
-        members: narrow_sums,
+        follows: &["dtype"],
+        members: members::narrow_sums,
+    },
+    Fault {
+        id: "other_sequence",
+        meaning: "K, V or both of another sequence of the batch were read",
+        advice: "the base pointers of K and V: add batch index * batch stride",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: members::sequences,
+    },
+    Fault {
+        id: "constant_stride",
+        meaning: "addresses were computed with a constant number of elements a row, or of rows a head, \
+                  which is not the call's",
+        advice: "the strides of q, K, V and out: from head_dim and capacity, and not from a constant \
+                 or a template argument that one case has",
+        rank: Rank::Searched,
+        search: Search::Each,
+        follows: &[],
+        members: members::constants,
+    },
+    Fault {
+        id: "window_from_longest",
+        meaning: "the window was counted back from the longest sequence of the batch, and not from \
+                  each sequence's own end",
+        advice: "the first key: it is this sequence's length - window_len, and not the longest \
+                 length - window_len",
+        rank: Rank::Plain,
+        search: Search::Each,
+        follows: &[],
+        members: |p| {
+            let applies = p.window_len > 0 && p.is_batched() && p.is_decode();
+            when(applies, plain(Change::WindowOf(p.seq_len)))
+        },
+    },
+    Fault {
+        id: "other_head_sink",
+        meaning: "another query head's sink logit took part",
+        advice: "the index of the sink: it is the query head, h, also where the rows of a group are \
+                 packed together",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: members::sinks,
+    },
+    Fault {
+        id: "sink_twice",
+        meaning: "the sink's logit was counted more than once",
+        advice: "where the sink is added to the denominator: once, and not in every split or tile",
+        rank: Rank::Searched,
+        search: Search::Each,
+        follows: &["times"],
+        members: members::sink_times,
+    },
+    Fault {
+        id: "sink_ignored",
+        meaning: "the sink's logit was not counted",
+        advice: "where the sink is added to the denominator, and whether its pointer arrives",
+        rank: Rank::Plain,
+        search: Search::Each,
+        follows: &[],
+        members: |p| when(p.sinks.is_some(), plain(Change::Sink(Sink::Ignored))),
+    },
+    Fault {
+        id: "sink_dropped_in_split",
+        meaning: "the sink's logit was lost where the split that carries it has no keys",
+        advice: "the split that adds the sink: it must count also where it has no keys, or the merge \
+                 must add it",
+        rank: Rank::Searched,
+        search: Search::Each,
+        follows: &["splits"],
+        members: members::sink_parts,
+    },
+    Fault {
+        id: "softcap_ignored",
+        meaning: "scores were not capped",
+        advice: "where softcap * tanh(s / softcap) is applied to the scaled scores",
+        rank: Rank::Plain,
+        search: Search::Each,
+        follows: &[],
+        members: |p| when(p.softcap > 0.0, plain(Change::Form(Form::Uncapped))),
+    },
+    Fault {
+        id: "softcap_on_unscaled",
+        meaning: "the softcap was applied to scores in other units than those of the scaled score",
+        advice: "the order of scale and softcap: softcap * tanh(scale * dot / softcap)",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: members::caps,
+    },
+    Fault {
+        id: "accumulate",
+        meaning: "one sum was held in 16 bits: of the scores, of the denominator or of P·V",
+        advice: "the type of that accumulator: f32; or say so: `accumulate` in [numerics]",
+        rank: Rank::Searched,
+        search: Search::Each,
+        follows: &["type"],
+        members: members::sums,
+    },
+    Fault {
+        id: "scores_narrowed",
+        meaning: "scores were rounded to 16 bits before the softmax",
+        advice: "the type in which scores are stored: f32; or say so: `scores` in [numerics]",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &["type"],
+        members: members::narrow_scores,
+    },
+    Fault {
+        id: "index_bits",
+        meaning: "the index of a key was cut to a few bits, so that later keys read earlier rows",
+        advice: "the type of the key's index, and masks on it: a table or field of so many bits",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: members::indices,
+    },
+    Fault {
+        id: "k_head_map",
+        meaning: "K was read of another KV head than V",
+        advice: "the KV head in the address of K: it is h / (num_heads / num_kv_heads)",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: |p| members::one_head_map(p, Cache::K),
+    },
+    Fault {
+        id: "v_head_map",
+        meaning: "V was read of another KV head than K",
+        advice: "the KV head in the address of V: it is h / (num_heads / num_kv_heads)",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: |p| members::one_head_map(p, Cache::V),
+    },
+    Fault {
+        id: "head_map",
+        meaning: "query heads read another KV head than their group's",
+        advice: "the KV head of query head h: it is h / (num_heads / num_kv_heads)",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: members::head_maps,
+    },
+    Fault {
+        id: "row_map",
+        meaning: "the right outputs lie in each other's rows",
+        advice: "the address of out, or of q and out both: which head, sequence and position a block \
+                 works on, and where it writes",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: members::rows,
+    },
+    Fault {
+        id: "lse_base",
+        meaning: "the lse of parts were taken for logarithms to base 2",
+        advice: "the units of lse: base e; exp(lse - m), or exp2 where both sides are in base 2",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: |_| vec![chosen("base", Param::Int(2), Change::Merge(Merge::Base2))],
+    },
+    Fault {
+        id: "lse_layout_swapped",
+        meaning: "the lse of parts were read in another order of axes than they were written in",
+        advice: "the address of an lse: [batch, heads, parts] on both sides",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: members::lse_orders,
+    },
+    Fault {
+        id: "part_dropped",
+        meaning: "the first or the last part was not merged",
+        advice: "the bounds of the loop over parts: from 0 to splits - 1, included",
+        rank: Rank::Choice,
+        search: Search::Each,
+        follows: &[],
+        members: members::parts_dropped,
+    },
+    Fault {
+        id: "empty_part_counted",
+        meaning: "a part without keys counted as if its lse were 0",
+        advice: "the lse of a part without keys: -infinity, which has no weight",
+        rank: Rank::Plain,
+        search: Search::Each,
+        follows: &[],
+        members: members::empty_parts,
     },
 ];
 
 /// The fault of an id.
 pub fn find(id: &str) -> Option<&'static Fault> {
     FAULTS.iter().find(|f| f.id == id)
-}
-
-fn plain(change: Change) -> Member {
-    Member { params: Params::new(), change, default: true }
-}
-
-fn chosen(name: &'static str, value: Param, change: Change) -> Member {
-    Member { params: Params::from([(name, value)]), change, default: true }
-}
-
-fn searched(name: &'static str, value: usize, default: bool, change: Change) -> Member {
-    Member { params: Params::from([(name, Param::Int(value))]), change, default }
-}
-
-fn when(applies: bool, member: Member) -> Vec<Member> {
-    if applies { vec![member] } else { Vec::new() }
-}
-
-fn memory<'p, 'a>(p: &'p Problem<'a>, cache: Cache) -> &'p Memory<'a> {
-    match cache {
-        Cache::K => &p.k,
-        Cache::V => &p.v,
-    }
-}
-
-/// The right reading of a cache.
-fn right(p: &Problem<'_>, cache: Cache) -> Reading {
-    let recipe = Recipe::right(p);
-    match cache {
-        Cache::K => recipe.k,
-        Cache::V => recipe.v,
-    }
-}
-
-fn dim_of(p: &Problem<'_>, cache: Cache) -> usize {
-    match cache {
-        Cache::K => p.head_dim,
-        Cache::V => p.head_dim_v,
-    }
-}
-
-fn address(cache: Cache, reading: Reading) -> Change {
-    match cache {
-        Cache::K => Change::Address(Some(reading), None),
-        Cache::V => Change::Address(None, Some(reading)),
-    }
-}
-
-/// Whether an element's tokens are contiguous.
-fn is_column(p: &Problem<'_>, cache: Cache) -> bool {
-    let letters = memory(p, cache).place.layout().as_str();
-    letters.find('D') < letters.find('N')
-}
-
-/// Tokens and elements exchanged: of a head whose base is right; and, where a token's heads lie
-/// side by side, of the whole cache, so that the bases differ too.
-fn columns(p: &Problem<'_>, cache: Cache) -> Vec<Member> {
-    let of = right(p, cache);
-    let (dim, column) = (dim_of(p, cache), is_column(p, cache));
-    let exchange = |reading: &Reading, row: usize, col: usize| {
-        let mut reading = reading.clone();
-        let (token, element) = if column { (row, 1) } else { (1, col) };
-        *reading.stride_mut(Axis::Token) = token;
-        *reading.stride_mut(Axis::Dim) = element;
-        reading
-    };
-    let mut members = vec![plain(address(cache, exchange(&of, dim, p.capacity)))];
-    let heads = of.strides[Axis::Head as usize];
-    let between = if column { of.step().1 > heads } else { of.step().0 > heads };
-    if between && p.num_kv_heads > 1 {
-        let mut whole = exchange(&of, dim * p.num_kv_heads, p.capacity * p.num_kv_heads);
-        *whole.stride_mut(Axis::Head) = if column { dim } else { p.capacity };
-        members.push(chosen("bases", Param::Text("exchanged".into()), address(cache, whole)));
-    }
-    members
-}
-
-/// The other order of heads and tokens, for the caches whose outer one of the two is `outer`.
-fn exchanged(p: &Problem<'_>, outer: char) -> Vec<Member> {
-    let other = |cache: Cache| {
-        let mut reading = right(p, cache);
-        let (dim, heads, tokens) = (dim_of(p, cache), p.num_kv_heads, p.capacity);
-        let column = is_column(p, cache);
-        // In a column layout it is the elements that tokens stand for: a head's lie side by side.
-        let letters = memory(p, cache).place.layout().as_str();
-        let inner = if column { 'D' } else { 'N' };
-        let heads_outside = letters.find('H') < letters.find(inner);
-        if heads_outside != (outer == 'H') {
-            return None;
-        }
-        let (head, token, element) = match (outer, column) {
-            ('N', false) => (tokens * dim, dim, 1),
-            ('N', true) => (dim * tokens, 1, tokens),
-            (_, false) => (dim, heads * dim, 1),
-            (_, true) => (tokens, 1, heads * tokens),
-        };
-        for (axis, stride) in [(Axis::Head, head), (Axis::Token, token), (Axis::Dim, element)] {
-            *reading.stride_mut(axis) = stride;
-        }
-        Some(reading)
-    };
-    let (k, v) = (other(Cache::K), other(Cache::V));
-    if k.is_none() && v.is_none() {
-        return Vec::new();
-    }
-    let mut members = vec![plain(Change::Address(k.clone(), v.clone()))];
-    if k.is_some() && v.is_some() {
-        let which = |name: &str, change| chosen("which", Param::Text(name.into()), change);
-        members.push(which("k", Change::Address(k, None)));
-        members.push(which("v", Change::Address(None, v)));
-    }
-    members
-}
-
-fn layers(p: &Problem<'_>) -> Vec<Member> {
-    let others = (0..p.layers).filter(|read| *read != p.layer);
-    let mut members: Vec<Member> = others
-        .map(|read| {
-            let near = read == 0 || read.abs_diff(p.layer) == 1 || p.layers <= 8;
-            searched("read", read, near, Change::Layer(Some(read), Some(read)))
-        })
-        .collect();
-    // The base that was never offset is the likeliest, then the neighbours.
-    members.sort_by_key(|m| !m.default);
-    members
-}
-
-fn swapped(p: &Problem<'_>) -> Vec<Member> {
-    if p.head_dim != p.head_dim_v {
-        return Vec::new();
-    }
-    let (k, v) = (right(p, Cache::K), right(p, Cache::V));
-    let mut members = vec![plain(Change::Address(Some(v.clone()), Some(k.clone())))];
-    if (k.offset, k.strides) != (v.offset, v.strides) {
-        // The pointers alone: each is read with the strides of the other.
-        let crossed = |strides: &Reading, buffer| Reading { buffer, ..strides.clone() };
-        let change = Change::Address(Some(crossed(&k, Cache::V)), Some(crossed(&v, Cache::K)));
-        members.push(chosen("strides", Param::Text("kept".into()), change));
-    }
-    members
-}
-
-/// Strides as they would be with `seq_len` rows; what pads them stays.
-fn short_strides(p: &Problem<'_>) -> Vec<Member> {
-    if p.seq_len == 0 || p.seq_len == p.capacity {
-        return Vec::new();
-    }
-    let shorter = |cache: Cache, every: bool| {
-        let place = &memory(p, cache).place;
-        let mut reading = right(p, cache);
-        let mut axes: Vec<Axis> =
-            Axis::ALL.into_iter().filter(|axis| place.stride(*axis) > 0).collect();
-        axes.sort_by_key(|axis| (place.stride(*axis), place.extents().get(*axis)));
-        for pair in axes.windows(2) {
-            let (inner, outer) = (pair[0], pair[1]);
-            if !every && matches!(outer, Axis::Seq | Axis::Layer) {
-                continue;
-            }
-            let rows = |axis: Axis, tokens| match axis {
-                Axis::Token => tokens,
-                axis => place.extents().get(axis),
-            };
-            let filled = rows(inner, p.capacity) * place.stride(inner);
-            let short = rows(inner, p.seq_len) * reading.strides[inner as usize];
-            // why: pads may be missing where an axis of one element hides its stride.
-            let pad = place.stride(outer).checked_sub(filled)?;
-            *reading.stride_mut(outer) = short + pad;
-        }
-        Some(reading)
-    };
-    let mut members = Vec::new();
-    let outer = p.layers > 1 || p.is_batched();
-    for every in [true, false] {
-        let (k, v) = (shorter(Cache::K, every), shorter(Cache::V, every));
-        for (which, k, v) in [("both", &k, &v), ("k", &k, &None), ("v", &None, &v)] {
-            if k.is_none() && v.is_none() {
-                continue;
-            }
-            let change = Change::Address(k.clone(), v.clone());
-            let mut member = chosen("which", Param::Text(which.into()), change);
-            if !every {
-                member.params.insert("strides", Param::Text("of heads".into()));
-            }
-            members.push(member);
-        }
-        if !outer {
-            break;
-        }
-    }
-    members
-}
-
-/// Another end of the keys; with a window, which stays where it was or follows the end.
-fn ends(p: &Problem<'_>, end: End) -> Vec<Member> {
-    let mut members = vec![plain(Change::End(end, false))];
-    if p.window_len > 0 {
-        let follows = Change::End(end, true);
-        members.push(chosen("window", Param::Text("follows".into()), follows));
-    }
-    members
-}
-
-fn windows(p: &Problem<'_>) -> Vec<Member> {
-    let (window, n) = (p.window_len, p.seq_len);
-    // The neighbours of a window that was asked for have a name of their own. Where one was asked
-    // for, the window may also have been forgotten.
-    let last = if window == 0 { n.saturating_sub(1) } else { n };
-    let mut all: Vec<usize> =
-        (1..=last).filter(|w| window == 0 || w.abs_diff(window) > 1).collect();
-    prefer_powers(&mut all);
-    let default = |w: usize| w.is_power_of_two() && w >= 8 || window > 0 && w == n;
-    all.into_iter().map(|w| searched("w", w, default(w), Change::Window(w))).collect()
-}
-
-fn window_edges(p: &Problem<'_>) -> Vec<Member> {
-    let w = p.window_len;
-    let edge = |keys: usize| {
-        let mut member = searched("w", w, true, Change::Window(keys));
-        member.params.insert("keys", Param::Int(keys));
-        member
-    };
-    match w {
-        0 => Vec::new(),
-        // A window of 0 would mean none.
-        1 => vec![edge(2)],
-        w => vec![edge(w - 1), edge(w + 1)],
-    }
-}
-
-fn tails(p: &Problem<'_>) -> Vec<Member> {
-    let mut all: Vec<usize> = (2..=p.seq_len).collect();
-    prefer_powers(&mut all);
-    let default = |tile: usize| tile.is_power_of_two() && (4..=512).contains(&tile);
-    all.into_iter()
-        .map(|tile| searched("tile", tile, default(tile), Change::End(End::Tile(tile), false)))
-        .collect()
-}
-
-/// Even parts that are tried, besides one cut in every place. Two are no cut where the sequences of
-/// a batch differ in length.
-pub const EVEN_PARTS: std::ops::RangeInclusive<usize> = 2..=64;
-
-fn splits(p: &Problem<'_>) -> Vec<Member> {
-    let mut members = Vec::new();
-    let half = p.seq_len.div_ceil(2);
-    for (name, how) in [("sum", How::Sum), ("mean", How::Mean)] {
-        let member = |key, value, default, parts| {
-            let mut member =
-                searched(key, value, default, Change::Combine(Combine::Split(how, parts)));
-            member.params.insert("how", Param::Text(name.into()));
-            member
-        };
-        let mut cuts: Vec<usize> = (1..p.seq_len).collect();
-        prefer_powers(&mut cuts);
-        members
-            .extend(cuts.into_iter().map(|cut| member("cut", cut, cut == half, Parts::Cut(cut))));
-        let even = EVEN_PARTS.filter(|parts| *parts <= p.seq_len);
-        members.extend(
-            even.map(|parts| member("splits", parts, matches!(parts, 4 | 8), Parts::Even(parts))),
-        );
-    }
-    members
-}
-
-fn narrowed_dims(p: &Problem<'_>) -> Vec<Member> {
-    let mut all: Vec<usize> = (1..p.head_dim).collect();
-    prefer_powers(&mut all);
-    let default = |used: usize| used * 2 == p.head_dim || matches!(used, 32 | 64);
-    all.into_iter().map(|used| searched("used", used, default(used), Change::Used(used))).collect()
-}
-
-fn narrow_sums(_: &Problem<'_>) -> Vec<Member> {
-    let mut members = Vec::new();
-    for single in [false, true] {
-        for dtype in [DType::F16, DType::BF16] {
-            for normalised in [false, true] {
-                for fused in [false, true] {
-                    for tile in [0, 16, 32, 64, 128] {
-                        let way = Narrow { dtype, fused, tile, normalised, single };
-                        let combine = Change::Combine(Combine::Narrow(way));
-                        let mut member = chosen("dtype", Param::Text(dtype.name().into()), combine);
-                        let mut words = Vec::new();
-                        words.extend(normalised.then_some("p normalised first"));
-                        words.extend(fused.then_some("fused"));
-                        words.extend(single.then_some("f32 scores"));
-                        if !words.is_empty() {
-                            let words = Param::Text(words.join(", "));
-                            member.params.insert("variant", words);
-                        }
-                        if tile > 0 {
-                            member.params.insert("tile", Param::Int(tile));
-                        }
-                        member.default = !normalised && !fused && !single && tile == 0;
-                        members.push(member);
-                    }
-                }
-            }
-        }
-    }
-    members.sort_by_key(|m| m.params.len());
-    members
-}
-
-/// Powers of two first, each group ascending: the likelier parameters of a kernel.
-fn prefer_powers(all: &mut [usize]) {
-    all.sort_by_key(|x| (!x.is_power_of_two(), *x));
 }

@@ -5,9 +5,11 @@
 //! | buffers and outputs to be explained | `problem` |
 //! | how an output is computed, rightly or not | `recipe` |
 //! | what comes out of that, with its bound | `predict` |
-//! | every fault that can be named | `catalogue` |
+//! | sums and scores in 16 bits, rounding by rounding | `narrow` |
+//! | every fault that can be named | `catalogue`; its members on a problem: `members` |
 //! | windows, tails and cuts by running sums | `ranges` |
 //! | trying them all, alone and in pairs | `search` |
+//! | trying what is named on other cases | `check` |
 //! | the row that the capture no longer has | `infer` |
 //! | scores and weights beside the output | `beside` |
 //! | the right answer, to be written | `attend` |
@@ -24,8 +26,11 @@
 pub mod attend;
 pub mod beside;
 pub mod catalogue;
+pub mod check;
 pub mod failing;
 mod infer;
+mod members;
+mod narrow;
 pub mod predict;
 pub mod problem;
 pub mod profile;
@@ -345,6 +350,7 @@ fn explain(
     weak: bool,
 ) {
     let best = found.fits[0].clone();
+    let weak = weak || !best.evidence.tells;
     // Those of equal rank, of another id, are as good a name.
     let equal = |f: &Finding| f.everywhere == best.everywhere && f.order.0 == best.order.0;
     let others = found.fits.iter().filter(|f| equal(f) && f.faults != best.faults);

@@ -1,8 +1,9 @@
 //! What a recipe makes of a unit: the output in f64 from the raw buffers, and the error bound of
 //! that prediction.
 
-use super::problem::{Memory, Problem, Task};
-use super::recipe::{Cache, Combine, How, Narrow, Reading, Recipe};
+use super::narrow::{narrow, row_sum, score, single_scores, sum_of_values};
+use super::problem::{Memory, Problem, Task, Unit};
+use super::recipe::{Cache, Combine, Form, How, Merge, Reading, Recipe};
 use crate::judge::compare;
 use crate::oracle::{
     Answer, Arithmetic, Bound, Head, Scores, bound, bound_pv, bound_scores, bound_softmax, mix,
@@ -55,6 +56,8 @@ pub struct Prediction {
     k: Vec<f64>,
     /// V rows `[keys, dims]`.
     v: Vec<f64>,
+    /// Elements of the output that the recipe says something of.
+    said: usize,
 }
 
 impl Prediction {
@@ -74,18 +77,63 @@ impl Prediction {
         unit: usize,
         dims: usize,
     ) -> Result<(), OutOfRange> {
+        self.said = usize::MAX;
+        if let Some(rows) = recipe.out_rows {
+            return self.rows(problem, recipe, (unit, rows), dims);
+        }
+        let source = recipe.row.source(unit, problem).ok_or(OutOfRange)?;
+        self.of_unit(problem, recipe, source, dims)
+    }
+
+    /// What lies where a unit's output should, of a kernel whose outputs are `rows` elements each,
+    /// one after the other. What lies behind the last of them it never writes.
+    fn rows(
+        &mut self,
+        problem: &Problem<'_>,
+        recipe: &Recipe,
+        (unit, rows): (usize, usize),
+        dims: usize,
+    ) -> Result<(), OutOfRange> {
+        let (mut out, mut bounds) = (Vec::with_capacity(dims), Vec::with_capacity(dims));
+        let first = unit * problem.head_dim_v;
+        while out.len() < dims {
+            let (row, from) = ((first + out.len()) / rows, (first + out.len()) % rows);
+            if row >= problem.units.len() {
+                break;
+            }
+            let to = rows.min(from + dims - out.len());
+            self.of_unit(problem, recipe, row, to)?;
+            out.extend_from_slice(&self.answer.out[from..]);
+            bounds.extend_from_slice(&self.bound.out[from..]);
+        }
+        self.said = out.len();
+        out.resize(dims, 0.0);
+        bounds.resize(dims, 0.0);
+        (self.answer.out, self.bound.out) = (out, bounds);
+        Ok(())
+    }
+
+    /// Predicts what a recipe computes for a unit, wherever it lies.
+    fn of_unit(
+        &mut self,
+        problem: &Problem<'_>,
+        recipe: &Recipe,
+        unit: usize,
+        dims: usize,
+    ) -> Result<(), OutOfRange> {
         let u = problem.units[unit];
         let keys = recipe.range(&u, problem);
-        let head = recipe.heads.of(u.h, problem.group(), problem.num_kv_heads);
-        let at = (u.s, head);
+        let (dim_k, dim_v) = recipe.dims(problem);
         self.k.clear();
         self.v.clear();
         let (reads_k, reads_v) = problem.task.reads();
         if reads_k {
-            read(problem, &recipe.k, at, &keys, (recipe.used, problem.head_dim), &mut self.k)?;
+            let rows = Rows { keys: &keys, bits: recipe.bits[0], dims: recipe.used, dim: dim_k };
+            read(problem, &recipe.k, recipe.head(Cache::K, &u, problem), &rows, &mut self.k)?;
         }
         if reads_v {
-            read(problem, &recipe.v, at, &keys, (dims, problem.head_dim_v), &mut self.v)?;
+            let rows = Rows { keys: &keys, bits: recipe.bits[1], dims, dim: dim_v };
+            read(problem, &recipe.v, recipe.head(Cache::V, &u, problem), &rows, &mut self.v)?;
         }
         if recipe.current_zero && u.keys > 0 && keys.contains(&(u.keys - 1)) {
             let n = u.keys - 1 - keys.start;
@@ -94,10 +142,11 @@ impl Prediction {
             }
         }
         match problem.task {
-            Task::Attend => self.attend(problem, recipe, unit, &keys, dims),
+            Task::Attend => self.attend(problem, recipe, unit, &keys, dims)?,
             Task::Scores => self.scores(problem, recipe, unit, &keys)?,
             Task::Weights => self.weights(problem, recipe, unit, &keys)?,
             Task::Mix => self.mix(problem, unit, &keys, dims)?,
+            Task::Merge => self.merge(problem, recipe, unit, dims)?,
         }
         Ok(())
     }
@@ -108,13 +157,13 @@ impl Prediction {
         problem: &'s Problem<'_>,
         recipe: &Recipe,
         unit: usize,
-    ) -> Scores<'s, f64> {
-        Scores::Dot {
-            q: &problem.query(unit)[..recipe.used],
+    ) -> Result<Scores<'s, f64>, OutOfRange> {
+        Ok(Scores::Dot {
+            q: recipe.query(unit, problem).ok_or(OutOfRange)?,
             k,
             scale: recipe.scale.of(problem),
-            softcap: problem.softcap,
-        }
+            softcap: if recipe.form == Form::Uncapped { 0.0 } else { problem.softcap },
+        })
     }
 
     fn attend(
@@ -124,12 +173,12 @@ impl Prediction {
         unit: usize,
         keys: &Range<usize>,
         dims: usize,
-    ) {
-        let Prediction { answer, bound: limits, k, v } = self;
-        let from = Self::dot(k, problem, recipe, unit);
+    ) -> Result<(), OutOfRange> {
+        let Prediction { answer, bound: limits, k, v, .. } = self;
+        let from = Self::dot(k, problem, recipe, unit)?;
         let a = &problem.arithmetic;
-        let sink = problem.sink(unit);
-        scores(&from, answer);
+        let sink = recipe.sink.logit(&problem.units[unit], keys, problem);
+        score(&from, recipe.form, a, answer);
         match recipe.combine {
             Combine::Narrow(way) => {
                 softmax(sink, answer);
@@ -143,7 +192,12 @@ impl Prediction {
                 let own = |o: &f64| (u + stored) * o.abs() + a.out.min_subnormal() / 2.0;
                 limits.out.clear();
                 limits.out.extend(answer.out.iter().map(own));
-                return;
+                return Ok(());
+            }
+            Combine::SumOfValues(sum, normalised) => {
+                softmax(sink, answer);
+                sum_of_values(&sum, normalised, v, dims, a, answer, &mut limits.out);
+                return Ok(());
             }
             Combine::Split(how, parts) if !keys.is_empty() => {
                 split(how, &parts.lengths(keys), sink, problem.softcap > 0.0, answer);
@@ -152,6 +206,10 @@ impl Prediction {
         }
         mix(v, dims, answer);
         bound(&Head { scores: from, v, head_dim_v: dims, sink }, answer, a, limits);
+        if let Combine::RowSum(sum) = recipe.combine {
+            row_sum(&sum, sink, a, answer, &mut limits.out);
+        }
+        Ok(())
     }
 
     /// Scores of the attended keys.
@@ -167,8 +225,8 @@ impl Prediction {
             return Err(OutOfRange);
         }
         let Prediction { answer, bound, k, .. } = self;
-        let from = Self::dot(k, problem, recipe, unit);
-        scores(&from, answer);
+        let from = Self::dot(k, problem, recipe, unit)?;
+        score(&from, recipe.form, &problem.arithmetic, answer);
         bound_scores(&from, answer, &problem.arithmetic, &mut bound.out);
         answer.out.clone_from(&answer.scores);
         Ok(())
@@ -185,7 +243,7 @@ impl Prediction {
         let Prediction { answer, bound: limits, k, .. } = self;
         given(problem, unit, keys, k)?;
         scores(&Scores::Given(&k[..]), answer);
-        let sink = problem.sink(unit);
+        let sink = recipe.sink.logit(&problem.units[unit], keys, problem);
         match recipe.combine {
             Combine::Split(how, parts) if !keys.is_empty() => {
                 split(how, &parts.lengths(keys), sink, false, answer);
@@ -214,11 +272,56 @@ impl Prediction {
         keys: &Range<usize>,
         dims: usize,
     ) -> Result<(), OutOfRange> {
-        let Prediction { answer, bound: limits, k, v } = self;
+        let Prediction { answer, bound: limits, k, v, .. } = self;
         given(problem, unit, keys, k)?;
         answer.probs.clone_from(k);
         mix(v, dims, answer);
         bound_pv(v, dims, answer, &problem.arithmetic, &mut limits.out);
+        Ok(())
+    }
+
+    /// Parts put together by their lse, which are given.
+    fn merge(
+        &mut self,
+        problem: &Problem<'_>,
+        recipe: &Recipe,
+        unit: usize,
+        dims: usize,
+    ) -> Result<(), OutOfRange> {
+        let Prediction { answer, bound: limits, k, v, .. } = self;
+        let parts = 0..problem.capacity;
+        given_as(problem, unit, recipe.merge, k)?;
+        let own = |part: usize, k: &[f64]| k[part] > f64::NEG_INFINITY;
+        for (part, row) in parts.clone().zip(v.chunks_exact_mut(dims)) {
+            // What an empty part left of its output has no weight, whatever it is.
+            if !own(part, k) {
+                row.fill(0.0);
+            }
+        }
+        match recipe.merge {
+            Merge::Base2 => k.iter_mut().for_each(|lse| *lse *= std::f64::consts::LN_2),
+            Merge::WithoutFirst => k[0] = f64::NEG_INFINITY,
+            Merge::WithoutLast => k[parts.len() - 1] = f64::NEG_INFINITY,
+            Merge::EmptyAtZero => {
+                k.iter_mut().filter(|lse| **lse == f64::NEG_INFINITY).for_each(|lse| *lse = 0.0);
+            }
+            _ => {}
+        }
+        scores(&Scores::Given(&k[..]), answer);
+        softmax(None, answer);
+        let share = match recipe.merge {
+            Merge::Sum => Some(1.0),
+            Merge::Mean => Some(1.0 / k.iter().filter(|lse| **lse > f64::NEG_INFINITY).count() as f64),
+            Merge::MeanOfAll => Some(1.0 / parts.len() as f64),
+            _ => None,
+        };
+        if let Some(share) = share {
+            let weights = answer.probs.iter_mut().zip(k.iter());
+            weights.for_each(|(p, lse)| *p = if *lse > f64::NEG_INFINITY { share } else { 0.0 });
+        }
+        mix(v, dims, answer);
+        let head = Head { scores: Scores::Given(&k[..]), v: &v[..], head_dim_v: dims, sink: None };
+        bound(&head, answer, &problem.arithmetic, limits);
         Ok(())
     }
 
@@ -230,17 +333,24 @@ impl Prediction {
     /// The current token's V row as a recipe reads it, `[head_dim_v]`.
     pub fn current(&mut self, problem: &Problem<'_>, unit: usize, recipe: &Recipe) -> Vec<f64> {
         let u = problem.units[unit];
-        let head = recipe.heads.of(u.h, problem.group(), problem.num_kv_heads);
         let mut row = Vec::new();
-        let dims = (problem.head_dim_v, problem.head_dim_v);
+        let dim = problem.head_dim_v;
         let keys = u.keys.saturating_sub(1)..u.keys;
-        let _ = read(problem, &recipe.v, (u.s, head), &keys, dims, &mut row);
+        let rows = Rows { keys: &keys, bits: recipe.bits[1], dims: dim, dim };
+        let _ = read(problem, &recipe.v, recipe.head(Cache::V, &u, problem), &rows, &mut row);
         row
     }
 
     /// How the prediction made last compares with the first elements of a unit's output.
     pub fn fit(&self, problem: &Problem<'_>, unit: usize) -> Fit {
-        fit(&self.answer.out, &self.bound.out, problem.output(unit), problem.arithmetic.out)
+        let said = self.said.min(self.answer.out.len());
+        let (want, bounds) = (&self.answer.out[..said], &self.bound.out[..said]);
+        fit(want, bounds, problem.output(unit), problem.arithmetic.out)
+    }
+
+    /// The elements that are predicted: some kernels never write the others.
+    pub fn said(&self) -> usize {
+        self.said.min(self.answer.out.len())
     }
 }
 
@@ -259,26 +369,53 @@ pub fn fit(predicted: &[f64], bounds: &[f64], observed: &[f64], stored: DType) -
     fit
 }
 
-/// Reads the first `dims` elements of rows `keys` of one head; `dim` are those that a kernel
-/// would read, and all of them must be in the buffer.
+/// Rows of a head.
+struct Rows<'r> {
+    keys: &'r Range<usize>,
+    /// Bits of a row's index; 0 for all.
+    bits: u32,
+    /// Elements of a row that are wanted.
+    dims: usize,
+    /// Those that a kernel would read: all of them must be in the buffer.
+    dim: usize,
+}
+
+/// Reads rows of one head.
 fn read(
     problem: &Problem<'_>,
     reading: &Reading,
     at: (usize, usize),
-    keys: &Range<usize>,
-    (dims, dim): (usize, usize),
+    rows: &Rows<'_>,
     to: &mut Vec<f64>,
 ) -> Result<(), OutOfRange> {
-    if keys.is_empty() {
-        return Ok(());
-    }
     let memory: &Memory<'_> = match reading.buffer {
         Cache::K => &problem.k,
         Cache::V => &problem.v,
     };
-    let first = reading.first_inside(at, keys, dim, memory.len()).ok_or(OutOfRange)?;
-    memory.gather(first, keys.len(), dims, reading.step(), to);
+    for keys in runs(rows.keys, rows.bits) {
+        let first = reading.first_inside(at, &keys, rows.dim, memory.len()).ok_or(OutOfRange)?;
+        memory.gather(first, keys.len(), rows.dims, reading.step(), to);
+    }
     Ok(())
+}
+
+/// The runs of rows that `keys` are where their index is cut to some bits; 0 for all of them.
+pub fn runs(keys: &Range<usize>, bits: u32) -> Vec<Range<usize>> {
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    if bits == 0 {
+        return vec![keys.clone()];
+    }
+    let size = 1usize << bits;
+    let mut runs = Vec::new();
+    let mut at = keys.start;
+    while at < keys.end {
+        let end = keys.end.min((at / size + 1) * size);
+        runs.push(at % size..at % size + end - at);
+        at = end;
+    }
+    runs
 }
 
 /// The weights that a wrong merge of parts gives the keys, whose scores are in `answer`; a sink
@@ -340,62 +477,23 @@ fn given(
     Ok(())
 }
 
-/// Scores in f32, one fused multiply-add a key element, as a plain kernel computes them.
-fn single_scores(from: &Scores<'_, f64>, answer: &mut Answer) {
-    let Scores::Dot { q, k, scale, softcap } = *from else { return };
-    let (scale, cap) = (scale as f32, softcap as f32);
-    answer.scores.clear();
-    answer.scores.extend(k.chunks_exact(q.len()).map(|row| {
-        let dot = q.iter().zip(row).fold(0f32, |sum, (q, k)| (*q as f32).mul_add(*k as f32, sum));
-        let s = scale * dot;
-        f64::from(if cap > 0.0 { cap * libm::tanhf(s / cap) } else { s })
-    }));
-    answer.max = answer.scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-}
-
-/// Softmax and P·V with every result in 16 bits, keys in ascending order, from the scores and the
-/// maximum in `answer`, into its `out`.
-fn narrow(way: &Narrow, sink: Option<f64>, v: &[f64], dims: usize, answer: &mut Answer) {
-    let round = |x: f64| way.dtype.round(x);
-    let max = answer.max;
-    let exp = |s: f64| match way.single {
-        true => f64::from(libm::expf((s - max) as f32)),
-        false => libm::exp(s - max),
+/// The lse of a unit's parts, `[parts]`, as they are read.
+fn given_as(
+    problem: &Problem<'_>,
+    unit: usize,
+    merge: Merge,
+    to: &mut Vec<f64>,
+) -> Result<(), OutOfRange> {
+    let memory = problem.given.as_ref().ok_or(OutOfRange)?;
+    let Unit { s, h, .. } = problem.units[unit];
+    let (batch, heads, parts) = (problem.batch(), problem.num_heads, problem.capacity);
+    let at = |part: usize| match merge {
+        Merge::HeadsOutside => (h * batch + s) * parts + part,
+        Merge::PartsOutside => (part * batch + s) * heads + h,
+        _ => memory.place.index(s, 0, h, part, 0),
     };
-    let mut weights: Vec<f64> = answer.scores.iter().map(|s| exp(*s)).collect();
-    let sunk = sink.map_or(0.0, exp);
-    if way.normalised {
-        let l: f64 = weights.iter().sum::<f64>() + sunk;
-        weights.iter_mut().for_each(|p| *p /= l);
-    }
-    weights.iter_mut().for_each(|p| *p = round(*p));
-    answer.out.clear();
-    answer.out.resize(dims, 0.0);
-    if weights.is_empty() {
-        return;
-    }
-    let tile = if way.tile == 0 { weights.len() } else { way.tile };
-    let mut denominator = round(sunk);
-    let mut sums = vec![0.0; dims];
-    for (weights, rows) in weights.chunks(tile).zip(v.chunks(tile * dims)) {
-        let mut mass = if way.tile == 0 { denominator } else { 0.0 };
-        sums.fill(0.0);
-        for (p, row) in weights.iter().zip(rows.chunks_exact(dims)) {
-            mass = round(mass + p);
-            for (sum, v) in sums.iter_mut().zip(row) {
-                // why: the product of two 16-bit numbers, and its sum with a third, are exact in
-                // f64 or rounded so far below that one rounding to 16 bits is the only one.
-                *sum = if way.fused { round(*sum + p * v) } else { round(*sum + round(p * v)) };
-            }
-        }
-        denominator = if way.tile == 0 { mass } else { round(denominator + mass) };
-        for (out, sum) in answer.out.iter_mut().zip(&sums) {
-            *out = round(*out + sum);
-        }
-    }
-    if !way.normalised {
-        answer.out.iter_mut().for_each(|o| *o /= denominator);
-    }
+    to.extend((0..parts).map(|part| memory.at(at(part))));
+    Ok(())
 }
 
 /// What the right answer of a unit is, under other promises than the problem's.
@@ -410,8 +508,10 @@ pub fn right(
         return Fit { ratio: f64::INFINITY, mae: f64::INFINITY, finite: 0 };
     }
     if *arithmetic != problem.arithmetic && problem.task == Task::Attend {
-        let Prediction { answer, bound: limits, k, v } = prediction;
-        let scores = Prediction::dot(k, problem, &recipe, unit);
+        let Prediction { answer, bound: limits, k, v, .. } = prediction;
+        let Ok(scores) = Prediction::dot(k, problem, &recipe, unit) else {
+            unreachable!("the right queries are all there");
+        };
         let head = Head { scores, v, head_dim_v: problem.head_dim_v, sink: problem.sink(unit) };
         bound(&head, answer, arithmetic, limits);
     }

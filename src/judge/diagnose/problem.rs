@@ -3,7 +3,7 @@
 
 use crate::data::slice::{KvSlice, SliceError, Tensor};
 use crate::oracle::Arithmetic;
-use crate::problem::{Axis, Case, DType, Placement, Stage};
+use crate::problem::{Axis, Case, DType, Placement, Pointer, Stage};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -94,6 +94,8 @@ pub enum Task {
     Weights,
     /// `out` from v and weights that are given.
     Mix,
+    /// `out` from parts: their outputs in the place of V, their lse in that of scores.
+    Merge,
 }
 
 impl Task {
@@ -103,7 +105,7 @@ impl Task {
             Task::Attend => (true, true),
             Task::Scores => (true, false),
             Task::Weights => (false, false),
-            Task::Mix => (false, true),
+            Task::Mix | Task::Merge => (false, true),
         }
     }
 }
@@ -149,9 +151,13 @@ pub struct Problem<'a> {
     /// What the kernel produced, unit after unit: `[head_dim_v]` each, or a score or weight for
     /// each attended key.
     pub observed: Vec<f64>,
-    /// The scores or weights that are an input, over the axes `S H N`; in tasks [`Task::Weights`]
-    /// and [`Task::Mix`].
+    /// The scores, weights or lse of parts that are an input, over the axes `S H N`; in tasks
+    /// [`Task::Weights`], [`Task::Mix`] and [`Task::Merge`].
     pub given: Option<Memory<'a>>,
+    /// Whether queries and outputs each lie one after the other: one a sequence and head, no gap.
+    pub packed: bool,
+    /// Parts of each head's keys, 0 where there are none; whether the output is their sum.
+    pub splits: (usize, bool),
     /// What the kernel promises.
     pub arithmetic: Arithmetic,
     /// The scores that were captured.
@@ -214,6 +220,8 @@ impl<'a> Problem<'a> {
             q: rows(&slice.q, &places.q, slice.head_dim),
             sinks: slice.sinks.as_ref().and_then(Tensor::values),
             observed,
+            packed: slice.q_raw.is_none() && slice.out_raw.is_none(),
+            splits: (0, false),
             arithmetic: Arithmetic {
                 accumulate: promises.accumulate,
                 probs: promises.probs,
@@ -241,7 +249,8 @@ impl<'a> Problem<'a> {
             Stage::Scores => Task::Scores,
             Stage::Softmax => Task::Weights,
             Stage::Pv => Task::Mix,
-            Stage::Append | Stage::Merge | Stage::HeadCombine | Stage::Norm => return None,
+            Stage::Merge => return Problem::of_parts(case, buffer, observed, arithmetic),
+            Stage::Append | Stage::HeadCombine | Stage::Norm => return None,
         };
         let places = case.placements().ok()?;
         let memory = |name: &str, dtype: DType, place: &Placement| {
@@ -279,9 +288,14 @@ impl<'a> Problem<'a> {
             }
             false => None,
         };
+        // why: a kernel that takes no strides can be wrong about them only where there is no gap.
+        let dense = |place: &Placement| place.offset() == 0 && place.span() == place.len();
+        let packed = case.stage != Stage::Prefill && dense(&places.q) && dense(&places.out);
         Some(Problem {
             task,
             given,
+            packed: packed && in_rows(&places.q) && in_rows(&places.out),
+            splits: (case.splits(), case.stage == Stage::Split),
             num_heads: case.num_heads,
             num_kv_heads: case.num_kv_heads,
             head_dim: case.head_dim,
@@ -298,6 +312,54 @@ impl<'a> Problem<'a> {
             q,
             sinks,
             units,
+            observed,
+            arithmetic,
+            scores: None,
+            probs: None,
+            lse: None,
+        })
+    }
+
+    /// The problem of a failing case of stage `merge`: a key for each part, and a KV head for each
+    /// query head.
+    fn of_parts(
+        case: &Case,
+        buffer: &dyn Fn(&str) -> Option<&'a [u8]>,
+        observed: Vec<f64>,
+        arithmetic: Arithmetic,
+    ) -> Option<Problem<'a>> {
+        let tensors = case.tensors(&case.placements().ok()?).ok()?;
+        let memory = |pointer: Pointer| {
+            let tensor = tensors.iter().find(|t| t.pointer == pointer)?;
+            let bytes = buffer(pointer.name())?;
+            let whole = bytes.len() / tensor.dtype.size() >= tensor.place.span();
+            let (bytes, place) = (Cow::Borrowed(bytes), tensor.place.clone());
+            whole.then_some(Memory { bytes, dtype: tensor.dtype, factor: 1.0, place })
+        };
+        let parts = memory(Pointer::PartialOut)?;
+        let splits = case.splits();
+        let heads = (0..case.batch()).flat_map(|s| (0..case.num_heads).map(move |h| (s, h)));
+        Some(Problem {
+            task: Task::Merge,
+            given: Some(memory(Pointer::PartialLse)?),
+            packed: false,
+            splits: (splits, false),
+            num_heads: case.num_heads,
+            num_kv_heads: case.num_heads,
+            head_dim: 1,
+            head_dim_v: case.head_dim_v,
+            capacity: splits,
+            seq_len: splits,
+            window_len: 0,
+            layers: 1,
+            layer: 0,
+            scale: 1.0,
+            softcap: 0.0,
+            k: parts.clone(),
+            v: parts,
+            q: Vec::new(),
+            sinks: None,
+            units: heads.map(|(s, h)| Unit { s, h, keys: splits }).collect(),
             observed,
             arithmetic,
             scores: None,
@@ -323,7 +385,7 @@ impl<'a> Problem<'a> {
 
     /// Where the output of a unit lies among all.
     pub fn span(&self, unit: usize) -> Range<usize> {
-        if matches!(self.task, Task::Attend | Task::Mix) {
+        if matches!(self.task, Task::Attend | Task::Mix | Task::Merge) {
             return unit * self.head_dim_v..(unit + 1) * self.head_dim_v;
         }
         let start: usize = (0..unit).map(|u| self.attended(u).len()).sum();
@@ -343,8 +405,33 @@ impl<'a> Problem<'a> {
 
     /// Whether some sequence is not alone.
     pub fn is_batched(&self) -> bool {
-        self.k.place.extents().get(Axis::Seq) > 1
+        self.batch() > 1
     }
+
+    /// Sequences.
+    pub fn batch(&self) -> usize {
+        self.units.last().map_or(1, |u| u.s + 1)
+    }
+
+    /// The first unit of a sequence's head, and how many follow each other: one, but in a prefill.
+    pub fn queries(&self, s: usize, h: usize) -> (usize, usize) {
+        let first = self.units.partition_point(|u| (u.s, u.h) < (s, h));
+        let count = self.units[first..].iter().take_while(|u| (u.s, u.h) == (s, h)).count();
+        (first, count)
+    }
+
+    /// Whether there is one query a head.
+    pub fn is_decode(&self) -> bool {
+        self.units.len() == self.batch() * self.num_heads
+    }
+}
+
+/// Whether heads lie inside sequences, and elements inside heads.
+fn in_rows(place: &Placement) -> bool {
+    let stride = |axis| place.stride(axis);
+    let batched = place.extents().get(Axis::Seq) > 1;
+    stride(Axis::Dim) <= stride(Axis::Head)
+        && (!batched || stride(Axis::Head) <= stride(Axis::Seq))
 }
 
 /// The type that an output was really stored in: an engine's f16 result is often captured as f32,

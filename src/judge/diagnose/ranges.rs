@@ -164,20 +164,27 @@ impl Bounds<'_> {
     }
 }
 
-/// Screens the families over ranges on one unit.
-pub fn screen(problem: &Problem<'_>, unit: usize, scratch: &mut Prediction) -> Screen {
+/// Screens the families over ranges on one unit, of a kernel that is otherwise as `base` says; the
+/// cuts only where they are asked for.
+pub fn screen(
+    problem: &Problem<'_>,
+    base: &Recipe,
+    unit: usize,
+    cuts: bool,
+    scratch: &mut Prediction,
+) -> Screen {
     let n = problem.units[unit].keys;
     let dims = problem.head_dim_v.min(SCREENED);
     let a = &problem.arithmetic;
     let u = a.accumulate.unit_roundoff();
     // Every row up to the query's position, those before a window too.
-    let mut recipe = Recipe::right(problem);
+    let mut recipe = base.clone();
     recipe.keys.window = 0;
     if scratch.make(problem, &recipe, unit, dims).is_err() {
         return Screen::default();
     }
     let (answer, v) = (&scratch.answer, scratch.values());
-    let sink = problem.sink(unit);
+    let sink = base.sink.logit(&problem.units[unit], &problem.attended(unit), problem);
     let head = Head { scores: Scores::<f64>::Given(&[]), v, head_dim_v: dims, sink };
     let bounds = Bounds { a, leaning: is_leaning(&head, answer) };
     let tanh = if problem.softcap > 0.0 { (a.tanh_ulp + 3.0) * u } else { 0.0 };
@@ -226,6 +233,9 @@ pub fn screen(problem: &Problem<'_>, unit: usize, scratch: &mut Prediction) -> S
     // Tails that reach before a window leave nothing.
     let nothing = screen.tails.fits.get(first).copied().unwrap_or(false);
     screen.tails.fits[..first].fill(nothing);
+    if !cuts {
+        return screen;
+    }
     // A cut before the window, or at the end, cuts nothing.
     let whole = screen.tails.fits[n];
     for cuts in [&mut screen.sums, &mut screen.means] {

@@ -4,13 +4,14 @@
 //! and most of them end there. A member that would read outside a buffer is rejected, never clamped.
 
 use super::catalogue::{Change, FAULTS, Fault, Member, Params, Rank, Search as Family};
-use super::predict::{Fit, Prediction};
+use super::check::{Candidate, Checked};
+use super::infer;
+use super::predict::{Fit, Prediction, right, runs};
 use super::problem::{Problem, Task};
 use super::profile::{Hypothesis, Probe};
 use super::ranges::{Left, Screen, screen};
-use super::recipe::{Cache, Combine, End, How, Parts, Reading, Recipe};
+use super::recipe::{Aspect, Cache, Combine, End, How, Parts, Reading, Recipe, RowMap};
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// Elements of the output on which a member is tried before it is judged in full.
 const FIRST_LOOK: usize = 8;
@@ -31,6 +32,17 @@ pub struct Tried {
     pub out_of_range: usize,
 }
 
+/// What speaks for a finding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Elements of wrong outputs of which the prediction and the right answer differ by more than
+    /// both bounds, and of which the prediction's own bound is small beside its values.
+    pub telling: usize,
+    /// Whether those elements prove something: there are some, and they are not one number for
+    /// which any address would do, nor zeros.
+    pub tells: bool,
+}
+
 /// A fault, or two, with what it makes of the outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
@@ -42,6 +54,8 @@ pub struct Finding {
     pub fit: Fit,
     /// Whether it is right about the others as well.
     pub everywhere: bool,
+    /// What speaks for it.
+    pub evidence: Evidence,
     /// How it ranks among those that fit.
     pub order: (Rank, usize),
     /// How it computes an output.
@@ -76,7 +90,7 @@ impl Searched {
     }
 
     fn sort(&mut self) {
-        self.fits.sort_by_key(|f| (!f.everywhere, f.order));
+        self.fits.sort_by_key(|f| (!f.evidence.tells, !f.everywhere, f.order));
         self.closest.sort_by(|a, b| {
             a.fit.ratio.total_cmp(&b.fit.ratio).then(a.fit.mae.total_cmp(&b.fit.mae))
         });
@@ -94,6 +108,8 @@ pub struct Search<'p, 'a> {
     others: Vec<usize>,
     prediction: Prediction,
     screens: BTreeMap<usize, Screen>,
+    /// The right answer of a unit, and its bound.
+    rights: BTreeMap<usize, (Vec<f64>, Vec<f64>)>,
 }
 
 impl<'p, 'a> Search<'p, 'a> {
@@ -111,7 +127,27 @@ impl<'p, 'a> Search<'p, 'a> {
             others,
             prediction: Prediction::default(),
             screens: BTreeMap::new(),
+            rights: BTreeMap::new(),
         }
+    }
+
+    /// A search for what explains the units of a problem that are wrong.
+    pub fn of(problem: &'p Problem<'a>) -> Self {
+        let mut p = Prediction::default();
+        let (mut wrong, mut spread) = (Vec::new(), Vec::new());
+        for unit in 0..problem.units.len() {
+            if !right(problem, unit, &problem.arithmetic, &mut p).fits() {
+                wrong.push(unit);
+            }
+            let squares: f64 = p.answer.probs.iter().map(|p| p * p).sum();
+            spread.push(if squares > 0.0 { 1.0 / squares } else { 0.0 });
+        }
+        Search::new(problem, wrong, &spread)
+    }
+
+    /// Whether every output is right.
+    pub fn is_right(&self) -> bool {
+        self.wrong.is_empty()
     }
 
     /// Tries every fault of the catalogue alone.
@@ -152,20 +188,22 @@ impl<'p, 'a> Search<'p, 'a> {
                 }
                 let (fit, all) = self.judge(&recipe, false);
                 let rank = if member.params.is_empty() { Rank::Plain } else { fault.rank };
-                let mut finding = Finding {
+                let everywhere = all && self.fits_others(&recipe);
+                // One row that holds another's answer is no order of rows.
+                let whole = everywhere || !matches!(member.change, Change::Row(_));
+                if !all || !whole {
+                    near.push((fit, vec![index], member.params.clone(), recipe));
+                    continue;
+                }
+                searched.fits.push(Finding {
                     faults: vec![index],
                     params: member.params.clone(),
                     fit,
-                    everywhere: false,
+                    everywhere,
+                    evidence: self.evidence(&recipe),
                     order: (rank, place),
-                    recipe: recipe.clone(),
-                };
-                if all {
-                    finding.everywhere = self.fits_others(&recipe);
-                    searched.fits.push(finding);
-                } else {
-                    near.push((fit, vec![index], member.params.clone(), recipe));
-                }
+                    recipe,
+                });
             }
             searched.tried.insert(fault.id.to_owned(), tried);
         }
@@ -176,59 +214,28 @@ impl<'p, 'a> Search<'p, 'a> {
         searched
     }
 
-    /// Tries every pair of faults with their default parameters.
+    /// Tries every pair of faults with their default parameters, and windows and tails of any size
+    /// with each of the others.
     pub fn pairs(&mut self) -> Searched {
         let mut searched = Searched::default();
         if self.wrong.is_empty() {
             return searched;
         }
-        let members: Vec<(usize, usize, Member)> = FAULTS
-            .iter()
-            .enumerate()
-            .flat_map(|(i, fault)| {
-                let defaults = self.members(fault).into_iter().filter(|m| m.default);
-                defaults.enumerate().map(move |(place, m)| (i, place, m)).collect::<Vec<_>>()
-            })
-            .collect();
+        let members = self.defaults();
         let mut near = Vec::new();
         let mut tried = Tried::default();
-        for (at, (i, place, a)) in members.iter().enumerate() {
-            for (j, other, b) in &members[at + 1..] {
-                let Some(recipe) = self.recipe(&[&a.change, &b.change]).filter(|_| i != j) else {
-                    continue;
-                };
-                tried.tried += 1;
-                if !self.in_range(&recipe) {
-                    tried.out_of_range += 1;
-                    continue;
+        for (at, a) in members.iter().enumerate() {
+            for b in &members[at + 1..] {
+                if let Some(recipe) =
+                    self.recipe(&[&a.member.change, &b.member.change]).filter(|_| a.fault != b.fault)
+                {
+                    tried.tried += 1;
+                    self.pair([a, b], recipe, &mut searched, &mut near, &mut tried);
                 }
-                // Two faults that together leave no key would explain every output of zeros.
-                if self.attends_nothing(&recipe) {
-                    continue;
-                }
-                let first = self.first_look(&recipe);
-                let mut params = a.params.clone();
-                params.extend(b.params.clone());
-                if !first.fits() {
-                    near.push((first, vec![*i, *j], params, recipe));
-                    continue;
-                }
-                let (fit, all) = self.judge(&recipe, false);
-                if !all {
-                    near.push((fit, vec![*i, *j], params, recipe));
-                    continue;
-                }
-                let everywhere = self.fits_others(&recipe);
-                let rank = FAULTS[*i].rank.max(FAULTS[*j].rank);
-                searched.fits.push(Finding {
-                    faults: vec![*i, *j],
-                    params,
-                    fit,
-                    everywhere,
-                    order: (rank, place + other),
-                    recipe,
-                });
             }
+        }
+        for a in &members {
+            self.with_ranges(a, &mut searched, &mut near, &mut tried);
         }
         searched.tried.insert("pairs".to_owned(), tried);
         if searched.fits.is_empty() {
@@ -236,6 +243,248 @@ impl<'p, 'a> Search<'p, 'a> {
         }
         searched.sort();
         searched
+    }
+
+    /// The members of all faults with which pairs are formed.
+    fn defaults(&self) -> Vec<Placed> {
+        let of = |(fault, of): (usize, &'static Fault)| {
+            let members = self.members(of).into_iter().filter(|m| m.default).enumerate();
+            members.map(move |(place, member)| Placed { fault, place, member }).collect::<Vec<_>>()
+        };
+        FAULTS.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// Tries a pair in full.
+    fn pair(
+        &mut self,
+        [a, b]: [&Placed; 2],
+        recipe: Recipe,
+        searched: &mut Searched,
+        near: &mut Vec<Near>,
+        tried: &mut Tried,
+    ) {
+        if !self.in_range(&recipe) {
+            tried.out_of_range += 1;
+            return;
+        }
+        // Two faults that together leave no key would explain every output of zeros.
+        if self.attends_nothing(&recipe) {
+            return;
+        }
+        let first = self.first_look(&recipe);
+        let (a, b) = if a.fault < b.fault { (a, b) } else { (b, a) };
+        let faults = vec![a.fault, b.fault];
+        let mut params = a.member.params.clone();
+        params.extend(b.member.params.clone());
+        if !first.fits() {
+            near.push((first, faults, params, recipe));
+            return;
+        }
+        let (fit, all) = self.judge(&recipe, false);
+        if !all {
+            near.push((fit, faults, params, recipe));
+            return;
+        }
+        searched.fits.push(Finding {
+            everywhere: self.fits_others(&recipe),
+            evidence: self.evidence(&recipe),
+            order: (FAULTS[a.fault].rank.max(FAULTS[b.fault].rank), a.place + b.place),
+            faults,
+            params,
+            fit,
+            recipe,
+        });
+    }
+
+    /// Windows and tails of any size together with a member: one running sum for all of them, and
+    /// in full what that lets pass.
+    fn with_ranges(
+        &mut self,
+        a: &Placed,
+        searched: &mut Searched,
+        near: &mut Vec<Near>,
+        tried: &mut Tried,
+    ) {
+        let Some(alive) = self.ranges_beside(&a.member.change) else { return };
+        for (fault, of) in FAULTS.iter().enumerate() {
+            if !matches!(of.search, Family::Windows | Family::Tails) || fault == a.fault {
+                continue;
+            }
+            let mut judged = 0;
+            for (place, member) in self.members(of).into_iter().enumerate() {
+                // Pairs of default members were tried.
+                if member.default {
+                    continue;
+                }
+                tried.tried += 1;
+                if judged == JUDGED || !alive(&member.change) {
+                    continue;
+                }
+                let Some(recipe) = self.recipe(&[&a.member.change, &member.change]) else {
+                    continue;
+                };
+                judged += 1;
+                let b = Placed { fault, place, member };
+                self.pair([a, &b], recipe, searched, near, tried);
+            }
+        }
+    }
+
+    /// Which windows and tails may fit beside a change, by the head that tells the most; `None`
+    /// where the change leaves no running sum.
+    fn ranges_beside(&mut self, change: &Change) -> Option<impl Fn(&Change) -> bool + use<>> {
+        let base = self.recipe(&[change])?;
+        let own = [Aspect::First, Aspect::Last, Aspect::Combine, Aspect::Row];
+        let summed = base.out_rows.is_none() && own.iter().all(|aspect| !base.touches(*aspect));
+        let mut whole = base.clone();
+        whole.keys.window = 0;
+        if self.problem.task != Task::Attend || !summed || !self.in_range(&whole) {
+            return None;
+        }
+        let unit = self.wrong[0];
+        let keys = self.problem.units[unit].keys;
+        let seen = screen(self.problem, &base, unit, false, &mut self.prediction);
+        Some(move |change: &Change| match change {
+            Change::Window(_) | Change::End(End::Tile(_), _) => {
+                screened(&seen, change, keys).is_some_and(|(left, parameter)| {
+                    left.fits.get(parameter).copied().unwrap_or(false)
+                })
+            }
+            _ => false,
+        })
+    }
+
+    /// What speaks for a recipe on the heads that are wrong.
+    fn evidence(&mut self, recipe: &Recipe) -> Evidence {
+        /// A bound above this share of the values explains too much.
+        const SMALL: f64 = 1.0 / 16.0;
+        let dims = self.problem.head_dim_v;
+        let mut telling = 0;
+        let mut first: Option<(f64, f64)> = None;
+        let (mut differ, mut zeros) = (false, true);
+        for unit in self.wrong.clone() {
+            if !self.unit(recipe, unit, dims).fits() {
+                continue;
+            }
+            let (want, want_bound) = self.right_of(unit);
+            let said = self.prediction.said();
+            let (out, bounds) = (&self.prediction.answer.out, &self.prediction.bound.out);
+            let size = libm::sqrt(out[..said].iter().map(|x| x * x).sum::<f64>() / said.max(1) as f64);
+            for i in 0..said.min(want.len()) {
+                let (x, bound) = (out[i], bounds[i]);
+                // What is not finite on either side compares false.
+                if (x - want[i]).abs() > bound + want_bound[i]
+                    && (x - want[i]).is_finite()
+                    && bound <= SMALL * size
+                {
+                    telling += 1;
+                    zeros &= x == 0.0;
+                    match first {
+                        None => first = Some((x, bound)),
+                        Some((y, other)) => differ |= (x - y).abs() > bound + other,
+                    }
+                }
+            }
+        }
+        let names_address = recipe.names_address(self.problem);
+        Evidence { telling, tells: telling > 0 && !zeros && (differ || !names_address) }
+    }
+
+    /// The right answer of a unit and its bound.
+    fn right_of(&mut self, unit: usize) -> (Vec<f64>, Vec<f64>) {
+        if let Some(known) = self.rights.get(&unit) {
+            return known.clone();
+        }
+        let mut p = Prediction::default();
+        let dims = self.problem.head_dim_v;
+        let right = match p.make(self.problem, &self.right, unit, dims) {
+            Ok(()) => (p.answer.out, p.bound.out),
+            Err(_) => (Vec::new(), Vec::new()),
+        };
+        self.rights.insert(unit, right.clone());
+        right
+    }
+
+    /// Whether a fault, or two, explains what is wrong here: with the parameters that are the
+    /// kernel's own, and any that follow the case.
+    pub fn check(&mut self, candidate: &Candidate) -> Checked {
+        if self.wrong.is_empty() {
+            return Checked::CannotTell;
+        }
+        if candidate.is_former_row() {
+            return match infer::missing_row(self.problem) {
+                Ok(_) => Checked::Fits,
+                Err(_) => Checked::CannotTell,
+            };
+        }
+        let mut found = None;
+        let mut outside = false;
+        match candidate.faults[..] {
+            [fault] => {
+                let of = &FAULTS[fault];
+                let members = self.members(of);
+                let alive = self.alive(of, &members, &mut Vec::new(), fault);
+                let mut judged = 0;
+                for (place, member) in members.iter().enumerate() {
+                    if !of.agrees(&candidate.params, &member.params) {
+                        continue;
+                    }
+                    let Some(recipe) = self.recipe(&[&member.change]) else { continue };
+                    outside |= !self.in_range(&recipe);
+                    if judged < JUDGED && alive(place) && self.in_range(&recipe) {
+                        judged += usize::from(is_screened(&member.change));
+                        found = found.max(self.checked(&recipe));
+                    }
+                }
+            }
+            [a, b] => {
+                let (a, b) = self.ranged_last(a, b);
+                let agree = |fault: usize, m: &Member| FAULTS[fault].agrees(&candidate.params, &m.params);
+                let mut firsts = self.members(&FAULTS[a]);
+                firsts.retain(|m| agree(a, m) && (m.default || FAULTS[a].search == Family::Each));
+                let mut seconds = self.members(&FAULTS[b]);
+                seconds.retain(|m| agree(b, m));
+                for one in &firsts {
+                    let alive = self.ranges_beside(&one.change);
+                    let mut judged = 0;
+                    for two in &seconds {
+                        let ranged = FAULTS[b].search != Family::Each && !two.default;
+                        let passes = alive.as_ref().is_some_and(|alive| alive(&two.change));
+                        if ranged && !passes || judged == JUDGED {
+                            continue;
+                        }
+                        let Some(recipe) = self.recipe(&[&one.change, &two.change]) else {
+                            continue;
+                        };
+                        outside |= !self.in_range(&recipe);
+                        if self.in_range(&recipe) && !self.attends_nothing(&recipe) {
+                            judged += 1;
+                            found = found.max(self.checked(&recipe));
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        match found {
+            Some(true) => Checked::Fits,
+            Some(false) => Checked::CannotTell,
+            None if outside => Checked::CannotTell,
+            None => Checked::Refuted,
+        }
+    }
+
+    /// Whether a recipe fits, and if it does, whether that tells something.
+    fn checked(&mut self, recipe: &Recipe) -> Option<bool> {
+        let fits = self.first_look(recipe).fits() && self.judge(recipe, false).1;
+        let whole = fits && (recipe.row == RowMap::Own || self.fits_others(recipe));
+        whole.then(|| self.evidence(recipe).tells)
+    }
+
+    /// Two faults, the one whose family is over ranges last.
+    fn ranged_last(&self, a: usize, b: usize) -> (usize, usize) {
+        let ranged = |fault: usize| matches!(FAULTS[fault].search, Family::Windows | Family::Tails);
+        if ranged(a) && !ranged(b) { (b, a) } else { (a, b) }
     }
 
     /// The right answer, and of each fault the nearest of its default members, on all `units`; and what a
@@ -309,7 +558,9 @@ impl<'p, 'a> Search<'p, 'a> {
                 let problem = self.problem;
                 let prediction = &mut self.prediction;
                 let screen =
-                    self.screens.entry(unit).or_insert_with(|| screen(problem, unit, prediction));
+                    self.screens.entry(unit).or_insert_with(|| {
+                        screen(problem, &Recipe::right(problem), unit, true, prediction)
+                    });
                 let mut closest: Option<(usize, f64)> = None;
                 for (place, member) in members.iter().enumerate() {
                     let Some((family, parameter)) =
@@ -366,17 +617,21 @@ impl<'p, 'a> Search<'p, 'a> {
     /// Whether every address that a recipe reads is in its buffer.
     fn in_range(&self, recipe: &Recipe) -> bool {
         let p = self.problem;
-        let inside = |reading: &Reading, at, keys: &Range<usize>, dim| {
-            let memory = if reading.buffer == Cache::K { &p.k } else { &p.v };
-            reading.first_inside(at, keys, dim, memory.len()).is_some()
-        };
-        p.units.iter().all(|unit| {
+        let (dim_k, dim_v) = recipe.dims(p);
+        let (reads_k, reads_v) = p.task.reads();
+        let queries = matches!(p.task, Task::Attend | Task::Scores);
+        recipe.sources(p).all(|index| {
+            let unit = &p.units[index];
             let keys = recipe.range(unit, p);
-            let head = recipe.heads.of(unit.h, p.group(), p.num_kv_heads);
-            let (reads_k, reads_v) = p.task.reads();
-            keys.is_empty()
-                || (!reads_k || inside(&recipe.k, (unit.s, head), &keys, p.head_dim))
-                    && (!reads_v || inside(&recipe.v, (unit.s, head), &keys, p.head_dim_v))
+            let inside = |reading: &Reading, cache: Cache, bits: u32, dim: usize| {
+                let memory = if reading.buffer == Cache::K { &p.k } else { &p.v };
+                let at = recipe.head(cache, unit, p);
+                let fits = |keys| reading.first_inside(at, keys, dim, memory.len()).is_some();
+                runs(&keys, bits).iter().all(fits)
+            };
+            (!reads_k || inside(&recipe.k, Cache::K, recipe.bits[0], dim_k))
+                && (!reads_v || inside(&recipe.v, Cache::V, recipe.bits[1], dim_v))
+                && (!queries || recipe.query(index, p).is_some())
         })
     }
 
@@ -418,11 +673,18 @@ impl<'p, 'a> Search<'p, 'a> {
         near.into_iter()
             .map(|(_, faults, params, recipe)| {
                 let (fit, _) = self.judge(&recipe, true);
-                let order = (Rank::Searched, 0);
-                Finding { faults, params, fit, everywhere: false, order, recipe }
+                let (order, evidence) = ((Rank::Searched, 0), Evidence::default());
+                Finding { faults, params, fit, everywhere: false, evidence, order, recipe }
             })
             .collect()
     }
+}
+
+/// A member of a fault, by their indices.
+struct Placed {
+    fault: usize,
+    place: usize,
+    member: Member,
 }
 
 /// What did not fit: how far off it was, which faults, their parameters, the recipe.
