@@ -1,7 +1,7 @@
 //! Every output element against the oracle, in units of its own bound.
 
 use crate::data::image::Image;
-use crate::oracle::Expected;
+use crate::oracle::{Expected, Right};
 use crate::problem::{Case, DType, Pointer, Stage};
 
 /// An element of an output.
@@ -26,14 +26,71 @@ pub struct Largest {
     pub bound: f64,
 }
 
+/// In which way elements of an output are wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wrong {
+    /// A number, but another one.
+    Apart,
+    /// NaN or infinite where a number must be.
+    Broken,
+    /// A number where NaN or an infinity must come out.
+    Swallowed,
+}
+
+impl Wrong {
+    fn of(got: f64, want: f64) -> Wrong {
+        match (got.is_finite(), want.is_finite()) {
+            (false, true) => Wrong::Broken,
+            // An infinity is a value too (the lse of nothing, what overflows a type); NaN is not one.
+            (true, false) if want.is_nan() => Wrong::Swallowed,
+            (false, false) if got.is_nan() => Wrong::Broken,
+            _ => Wrong::Apart,
+        }
+    }
+}
+
+/// What one output alone came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measure {
+    /// Which output.
+    pub output: Pointer,
+    /// The largest error over its bound.
+    pub ratio: f64,
+    /// Largest absolute error over the elements that are finite on both sides.
+    pub max_abs: f64,
+    /// The bound of the element that it is of.
+    pub max_abs_bound: f64,
+    /// Mean absolute error over the elements that are finite on both sides.
+    pub mae: f64,
+    /// Elements that are judged.
+    pub elements: usize,
+    /// Elements that are finite on both sides.
+    pub finite: usize,
+    /// Elements beyond their bound, by [`Wrong`].
+    pub wrong: [usize; 3],
+}
+
+impl Measure {
+    /// Elements beyond their bound.
+    pub fn wrong(&self) -> usize {
+        self.wrong.iter().sum()
+    }
+
+    /// The one way in which all wrong elements are wrong, if it is one.
+    pub fn way(&self) -> Option<Wrong> {
+        let ways = [Wrong::Apart, Wrong::Broken, Wrong::Swallowed];
+        ways.into_iter().find(|way| self.wrong[*way as usize] == self.wrong() && self.wrong() > 0)
+    }
+}
+
 /// How the outputs of a run compare with what they must be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
     /// The largest error over its bound, in the stage's main output where that is wrong, otherwise
     /// in any; infinite where something is not finite that must be, or the other way round.
     pub ratio: f64,
-    /// The largest ratio of each judged output alone.
-    pub ratios: Vec<(Pointer, f64)>,
+    /// Each judged output alone, the main one first.
+    pub measures: Vec<Measure>,
     /// Where the largest ratio is.
     pub at: Where,
     /// In which output.
@@ -44,11 +101,12 @@ pub struct Comparison {
     pub want: f64,
     /// The bound at that element.
     pub bound: f64,
-    /// Largest absolute error over all finite elements of the main output.
+    /// Largest absolute error over all finite elements of the output that is told: the main one, unless
+    /// another alone is wrong.
     pub max_abs: f64,
     /// The bound of the element that it is of.
     pub max_abs_bound: f64,
-    /// Mean absolute error over all finite elements of the main output.
+    /// Mean absolute error over the same elements.
     pub mae: f64,
     /// Elements (of all outputs) beyond their bound.
     pub wrong: usize,
@@ -60,14 +118,24 @@ impl Comparison {
         self.ratio <= 1.0
     }
 
-    /// The largest absolute error of the main output.
+    /// The largest absolute error of the output that is told.
     pub fn largest(&self) -> Largest {
         Largest { error: self.max_abs, bound: self.max_abs_bound }
     }
 
+    /// What one output alone came to; `None` where it was not judged.
+    pub fn of(&self, output: Pointer) -> Option<&Measure> {
+        self.measures.iter().find(|m| m.output == output)
+    }
+
     /// The largest ratio of one output alone; 0 where it was not judged.
     pub fn ratio_of(&self, output: Pointer) -> f64 {
-        self.ratios.iter().find(|(p, _)| *p == output).map_or(0.0, |(_, ratio)| *ratio)
+        self.of(output).map_or(0.0, |m| m.ratio)
+    }
+
+    /// In which way the output that is told is wrong, where it is one way.
+    pub fn way(&self) -> Option<Wrong> {
+        self.of(self.output).and_then(Measure::way)
     }
 }
 
@@ -173,7 +241,7 @@ pub fn compare(
     let main = outputs().map(|(p, _)| *p).next().unwrap_or(Pointer::Out);
     let mut c = Comparison {
         ratio: 0.0,
-        ratios: Vec::new(),
+        measures: Vec::new(),
         at: Where::default(),
         output: main,
         got: 0.0,
@@ -187,39 +255,61 @@ pub fn compare(
     for (output, right) in outputs() {
         let got = values(case, image, memory, *output);
         let dtype = stored_in(case, image, *output);
-        let (mut worst, mut worst_at, mut finite) = (0.0, None, 0usize);
-        for (i, ((got, want), bound)) in got.iter().zip(&right.want).zip(&right.bound).enumerate() {
-            let r = match output {
-                Pointer::Lse => lse_ratio(*got, *want, *bound),
-                _ => ratio(*got, *want, *bound, dtype),
-            };
-            // NaN (a bound that is not a number) is as bad as infinity.
-            let r = if r.is_nan() { f64::INFINITY } else { r };
-            c.wrong += usize::from(r > 1.0);
-            if r > worst {
-                (worst, worst_at) = (r, Some(i));
-            }
-            if *output == main && got.is_finite() && want.is_finite() {
-                let error = (got - want).abs();
-                finite += 1;
-                if error > c.max_abs {
-                    (c.max_abs, c.max_abs_bound) = (error, *bound);
-                }
-                c.mae += error;
-            }
-        }
-        if *output == main {
-            c.mae /= finite.max(1) as f64;
-        }
-        c.ratios.push((*output, worst));
+        let (measure, worst_at) = measure(*output, &got, right, dtype);
+        c.wrong += measure.wrong();
         // why: a fault that spoils several outputs is one fault, told by the one that users read.
-        if let Some(i) = worst_at.filter(|_| worst > c.ratio && c.ratio <= 1.0) {
-            (c.ratio, c.output) = (worst, *output);
+        let told = measure.ratio > c.ratio && c.ratio <= 1.0;
+        if let Some(i) = worst_at.filter(|_| told) {
+            (c.ratio, c.output) = (measure.ratio, *output);
             (c.got, c.want, c.bound) = (got[i], right.want[i], right.bound[i]);
             c.at = place(case, image, *output, i);
         }
+        if *output == main || told && measure.ratio > 1.0 {
+            (c.max_abs, c.max_abs_bound, c.mae) =
+                (measure.max_abs, measure.max_abs_bound, measure.mae);
+        }
+        c.measures.push(measure);
     }
     c
+}
+
+/// What an output came to, and its element with the largest ratio, if one is off at all.
+fn measure(output: Pointer, got: &[f64], right: &Right, dtype: DType) -> (Measure, Option<usize>) {
+    let mut m = Measure {
+        output,
+        ratio: 0.0,
+        max_abs: 0.0,
+        max_abs_bound: 0.0,
+        mae: 0.0,
+        elements: got.len(),
+        finite: 0,
+        wrong: [0; 3],
+    };
+    let mut worst_at = None;
+    for (i, ((got, want), bound)) in got.iter().zip(&right.want).zip(&right.bound).enumerate() {
+        let r = match output {
+            Pointer::Lse => lse_ratio(*got, *want, *bound),
+            _ => ratio(*got, *want, *bound, dtype),
+        };
+        // NaN (a bound that is not a number) is as bad as infinity.
+        let r = if r.is_nan() { f64::INFINITY } else { r };
+        if r > 1.0 {
+            m.wrong[Wrong::of(*got, *want) as usize] += 1;
+        }
+        if r > m.ratio {
+            (m.ratio, worst_at) = (r, Some(i));
+        }
+        if got.is_finite() && want.is_finite() {
+            let error = (got - want).abs();
+            m.finite += 1;
+            if error > m.max_abs {
+                (m.max_abs, m.max_abs_bound) = (error, *bound);
+            }
+            m.mae += error;
+        }
+    }
+    m.mae /= m.finite.max(1) as f64;
+    (m, worst_at)
 }
 
 #[cfg(test)]

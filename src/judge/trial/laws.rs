@@ -131,7 +131,7 @@ impl Trial {
                 );
                 let comparison = Comparison {
                     ratio,
-                    ratios: Vec::new(),
+                    measures: Vec::new(),
                     at,
                     output: *output,
                     got: *got,
