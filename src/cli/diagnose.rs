@@ -101,7 +101,9 @@ fn judge(path: &Path, options: Options, profiled: bool) -> Judged {
                             profile,
                         });
                     }
-                    diagnose(&problem, options)
+                    // What the file says that P is held in is a promise; other types are none of its.
+                    let promises = slice.probs_type.is_none();
+                    diagnose(&problem, Options { promises, ..options })
                 }
                 Err(error) => Diagnosis::invalid(error.to_string()),
             };
@@ -117,7 +119,7 @@ fn judge(path: &Path, options: Options, profiled: bool) -> Judged {
 /// Every file, on several threads, in the order given; those not reached when interrupted are left
 /// out.
 fn judge_all(args: &Args, files: &[PathBuf], quiet: bool, interrupted: &AtomicBool) -> Vec<Judged> {
-    let options = Options { pairs: !args.no_pairs };
+    let options = Options { pairs: !args.no_pairs, ..Options::default() };
     let profiled = args.json.is_some() || args.report.is_asked();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let jobs = args.jobs.unwrap_or(cores).clamp(1, files.len().max(1));

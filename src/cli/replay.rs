@@ -8,11 +8,9 @@ use super::machine::Machine;
 use super::sweep::parse_time;
 use anyhow::{Result, bail};
 use attnbench::device::cpu::Variant;
-use attnbench::judge::diagnose::Options;
-use attnbench::judge::diagnose::failing::of_failure;
+use attnbench::judge::explain::explain;
 use attnbench::judge::replay::load;
 use attnbench::judge::trial::{Outcome, Trial};
-use attnbench::report::diagnose::headline;
 use attnbench::report::json::{REPLAY_FORMAT, SavedFailure, case_fields, failure};
 use attnbench::report::table;
 use serde_json::{Value, json};
@@ -85,10 +83,8 @@ pub fn run(args: &Args) -> Result<Found> {
     let replayed = recorded.replay(&mut trial)?;
 
     let case = &recorded.case;
-    let diagnosis = match &replayed.outcome {
-        Outcome::Failed(f) if f.property.starts_with("oracle") => {
-            of_failure(case, &f.buffers, trial.arithmetic(case), Options::default())
-        }
+    let why = match &replayed.outcome {
+        Outcome::Failed(f) => Some(explain(&mut trial, (case, f), &[])),
         _ => None,
     };
     let (verdict, found) = match &replayed.outcome {
@@ -99,7 +95,7 @@ pub fn run(args: &Args) -> Result<Found> {
     if let Some(path) = &args.json {
         let fields = match &replayed.outcome {
             Outcome::Failed(f) => {
-                Value::Object(failure(case, f, diagnosis.as_ref(), &SavedFailure::default()))
+                Value::Object(failure(case, f, why.as_ref(), &SavedFailure::default()))
             }
             _ => Value::Null,
         };
@@ -128,8 +124,7 @@ pub fn run(args: &Args) -> Result<Found> {
                     }
                     None => "",
                 };
-                let fault = diagnosis.as_ref().map(|d| format!("  fault   {}\n", headline(d)));
-                let fault = fault.unwrap_or_default();
+                let fault = why.as_ref().map_or(String::new(), table::explanation);
                 let more = f.found.iter().filter(|found| found.words != f.detail);
                 let more: String =
                     more.map(|m| format!("  {:7} {}\n", m.class().name(), m.words)).collect();

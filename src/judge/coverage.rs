@@ -47,7 +47,7 @@ fn one_sequence(layout: &Layout) -> String {
 }
 
 /// The axes that a case counts on, with its bucket on each.
-fn buckets(case: &Case) -> Vec<(String, String)> {
+pub(super) fn buckets(case: &Case) -> Vec<(String, String)> {
     let stage = case.stage;
     let has = |pointer| stage.port(pointer).is_some();
     let (keys, heads) = (stage.has_keys(), stage != Stage::Norm);

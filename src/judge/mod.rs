@@ -5,6 +5,7 @@ pub mod coverage;
 pub mod curves;
 pub mod diagnose;
 pub mod draw;
+pub mod explain;
 pub mod law;
 pub mod replay;
 pub mod sanitize;

@@ -85,10 +85,7 @@ impl CaseTree {
             while self.step < steps.len() {
                 let candidate = &steps[self.step];
                 self.step += 1;
-                if *candidate != self.failing
-                    && candidate.validate().is_ok()
-                    && self.space.excludes(candidate).is_none()
-                {
+                if *candidate != self.failing && Self::is_inside(candidate, &self.space) {
                     self.current = candidate.clone();
                     return true;
                 }
@@ -104,6 +101,11 @@ impl CaseTree {
     /// The smallest case known to fail.
     pub fn smallest(&self) -> &Case {
         &self.failing
+    }
+
+    /// Whether a case can be posed to the kernel of a space.
+    pub fn is_inside(case: &Case, space: &Space) -> bool {
+        case.validate().is_ok() && space.excludes(case).is_none()
     }
 }
 
@@ -130,7 +132,7 @@ impl ValueTree for CaseTree {
 }
 
 /// Simpler cases to try, boldest first. Each is strictly simpler in one respect, so shrinking ends.
-fn steps(case: &Case, space: &Space) -> Vec<Case> {
+pub fn steps(case: &Case, space: &Space) -> Vec<Case> {
     let mut steps = Vec::new();
     let mut with = |change: &dyn Fn(&mut Case)| {
         let mut c = case.clone();

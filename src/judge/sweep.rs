@@ -4,11 +4,14 @@
 //! they are cut at the index where the wanted number was reached, so that the number of threads
 //! changes nothing.
 
+use super::compare::Comparison;
 use super::coverage::Coverage;
 use super::curves::Curves;
-use super::diagnose::Diagnosis;
-use super::diagnose::failing::explain;
 use super::draw::Draw;
+use super::explain::telling::{Telling, when};
+use super::explain::trigger::Trigger;
+use super::explain::{Explanation, explain};
+use super::law::Law;
 use super::sanitize::Found;
 use super::shrink::Cases;
 use super::space::Space;
@@ -118,8 +121,10 @@ pub struct Finding {
     pub tries: usize,
     /// Ids of others that failed, as drawn.
     pub others: Vec<String>,
-    /// Which fault explains the output of the shrunk case, or of a larger one that tells more.
-    pub diagnosis: Option<Diagnosis>,
+    /// When the kernel fails so; `None` where no facts about its cases tell.
+    pub trigger: Option<Trigger>,
+    /// Why.
+    pub explanation: Explanation,
 }
 
 /// Figures by wave size.
@@ -257,8 +262,13 @@ pub fn sweep(
     }
     let cases = Cases::new(space.clone());
     let trial = trials.first_mut().expect("there is a thread");
-    let findings = tally
-        .findings(trial, |trial, case, failed| shrink(&cases, trial, case, failed, interrupted));
+    let passed = std::mem::take(&mut tally.passes);
+    let telling = Telling { space, seed: options.seed, interrupted, passed: &passed };
+    let findings = tally.findings(
+        trial,
+        |trial, case, failed| shrink(&cases, trial, case, failed, interrupted),
+        Some(&telling),
+    );
     // One part of a sweep need not exercise everything; all parts together do.
     let busy = trials.iter().filter_map(Trial::busy).reduce(|a, b| a + b);
     let late = trials.iter().map(Trial::late).sum();
@@ -370,8 +380,8 @@ impl Shared<'_> {
     }
 }
 
-/// Shrinks a failing case as long as it fails in the same property, or the same family of them
-/// (`oracle` and `oracle/lse`).
+/// Shrinks a failing case as long as the same fails: the same property (so the same output), and
+/// elements that are wrong in the same way.
 fn shrink(
     cases: &Cases,
     trial: &mut Trial,
@@ -381,6 +391,9 @@ fn shrink(
 ) -> (Case, Failure, usize) {
     let start = Instant::now();
     let (first_case, first_failure) = (case.clone(), failure.clone());
+    let way = |failure: &Failure| failure.comparison.as_ref().and_then(Comparison::way);
+    let own = way(&failure);
+    let fails = |failure: &Failure| fault.of(failure).filter(|f| own.is_none() || way(f) == own);
     let mut tree = cases.tree(case);
     let mut smallest = failure;
     let mut tries = 0;
@@ -394,7 +407,7 @@ fn shrink(
     {
         tries += 1;
         let failed = match trial.judge(&tree.current()) {
-            Ok(Outcome::Failed(failure)) => fault.of(&failure),
+            Ok(Outcome::Failed(failure)) => fails(&failure),
             _ => None,
         };
         more = match failed {
@@ -409,7 +422,7 @@ fn shrink(
     // What took too long in a hurry may end, given its time.
     if tries > 0 && ran_out_of_time(&smallest) {
         let again = trial.judge(tree.smallest());
-        if !matches!(&again, Ok(Outcome::Failed(failure)) if fault.of(failure).is_some()) {
+        if !matches!(&again, Ok(Outcome::Failed(failure)) if fails(failure).is_some()) {
             return (first_case, first_failure, tries);
         }
     }
@@ -422,27 +435,20 @@ fn ran_out_of_time(failure: &Failure) -> bool {
     failure.property == "timeout" || failure.found.iter().any(endless)
 }
 
-/// `oracle` for `oracle/lse`. Each law is a family of its own.
-fn family(property: &str) -> &str {
-    if property.starts_with("law/") {
-        return property;
-    }
-    property.split('/').next().unwrap_or(property)
-}
-
-/// What a failure is a failure of: the family of its property, unless that is a finding's, and each
-/// of its findings.
+/// What a failure is a failure of: its property, unless that is a finding's, and each of its findings.
+/// A case whose main output is right and whose lse is wrong is of another property than one whose
+/// main output is wrong.
 fn faults(failure: &Failure) -> Vec<Fault> {
     let found = failure.found.iter().map(|f| Fault::Found(f.class(), f.key()));
     let value = (!failure.property.starts_with("sanitize/"))
-        .then(|| Fault::Value(family(failure.property).to_owned()));
+        .then(|| Fault::Value(failure.property.to_owned()));
     value.into_iter().chain(found).collect()
 }
 
 /// One fault of a kernel; in this order they are told.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
-    /// Of the outputs, or of the run as a whole: the family of properties.
+    /// Of an output, or of the run as a whole: the property.
     Value(String),
     /// Found by the checker: the class, and what makes it one fault.
     Found(Class, String),
@@ -452,9 +458,7 @@ impl Fault {
     /// The failure as this fault alone has it, where it has it at all.
     fn of(&self, failure: &Failure) -> Option<Failure> {
         match self {
-            Fault::Value(property) => {
-                (family(failure.property) == property).then(|| failure.clone())
-            }
+            Fault::Value(property) => (failure.property == property).then(|| failure.clone()),
             Fault::Found(_, key) => failure.of_finding(key),
         }
     }
@@ -468,6 +472,8 @@ struct Tally {
     runs: usize,
     skipped: BTreeMap<String, usize>,
     ratios: Vec<(f64, Case)>,
+    /// Cases that passed, with the law that each was tried on besides.
+    passes: Vec<(Case, Option<Law>)>,
     by_wave: BTreeMap<u32, WaveCount>,
     coverage: Coverage,
     curves: Curves,
@@ -483,6 +489,7 @@ impl Tally {
                 self.coverage.count(&case, passed.law);
                 self.by_wave.entry(case.wave).or_default().passed += 1;
                 self.curves.add(&case, &passed);
+                self.passes.push((case.clone(), passed.law));
                 self.ratios.push((passed.ratio, case));
             }
             Judged::Failed(case, failure) => {
@@ -502,6 +509,7 @@ impl Tally {
         &self,
         trial: &mut Trial,
         mut shrink: impl FnMut(&mut Trial, Case, (&Fault, Failure)) -> (Case, Failure, usize),
+        telling: Option<&Telling<'_>>,
     ) -> Vec<Finding> {
         let mut by_fault: BTreeMap<Fault, Vec<&(Case, Box<Failure>)>> = BTreeMap::new();
         for failed in &self.failures {
@@ -522,8 +530,13 @@ impl Tally {
                     failed.iter().min_by_key(|(c, _)| size(c)).expect("a property that failed");
                 let failure = fault.of(failure).expect("the fault of this failure");
                 let (case, failure, tries) = shrink(trial, original.clone(), (&fault, failure));
-                let larger = failed.iter().map(|(case, failure)| (case, &**failure));
-                let diagnosis = explain(trial, (&case, &failure), larger);
+                let alike: Vec<(&Case, &Failure)> =
+                    failed.iter().map(|(case, failure)| (case, &**failure)).collect();
+                let explanation = explain(trial, (&case, &failure), &alike);
+                let cases: Vec<&Case> = failed.iter().map(|(case, _)| case).collect();
+                let same = |failure: &Failure| fault.of(failure).is_some();
+                let law = failure.property.starts_with("law/").then_some(failure.property);
+                let trigger = telling.and_then(|telling| when(telling, trial, &cases, law, &same));
                 let others = failed.iter().filter(|(c, _)| c != original).take(LISTED);
                 Finding {
                     case,
@@ -532,7 +545,8 @@ impl Tally {
                     count: failed.len(),
                     tries,
                     others: others.map(|(c, _)| c.to_string()).collect(),
-                    diagnosis,
+                    trigger,
+                    explanation,
                 }
             })
             .collect()
@@ -613,7 +627,7 @@ pub fn judge_one(trial: &mut Trial, case: &Case) -> Result<Report, TrialError> {
         Outcome::Failed(failure) => Judged::Failed(case.clone(), failure),
         Outcome::Vacuous(why) => Judged::Vacuous(why),
     });
-    let findings = tally.findings(trial, |_, case, (_, failure)| (case, failure, 0));
+    let findings = tally.findings(trial, |_, case, (_, failure)| (case, failure, 0), None);
     let name = trial.manifest().name.clone();
     let seconds = start.elapsed().as_secs_f64();
     Ok(tally.report(name, Vec::new(), findings, None, seconds))

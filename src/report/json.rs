@@ -5,7 +5,8 @@ use crate::device::finding::{Access, Line, Site};
 use crate::judge::compare::Comparison;
 use crate::judge::coverage::Coverage;
 use crate::judge::curves::{Curves, Ratios};
-use crate::judge::diagnose::Diagnosis;
+use crate::judge::explain::Explanation;
+use crate::judge::explain::trigger::Trigger;
 use crate::judge::sanitize::Found;
 use crate::judge::sweep::{Report, Verdict};
 use crate::judge::trial::Failure;
@@ -130,8 +131,9 @@ fn kernel(result: &KernelResult<'_>) -> Value {
         k.insert("error".into(), json!(error));
     }
     let failures = report.findings.iter().zip(saved).map(|(finding, saved)| {
-        let diagnosis = finding.diagnosis.as_ref();
-        let mut f = failure(&finding.case, &finding.failure, diagnosis, saved);
+        let explanation = Some(&finding.explanation);
+        let mut f = failure(&finding.case, &finding.failure, explanation, saved);
+        f.insert("trigger".into(), finding.trigger.as_ref().map_or(Value::Null, trigger));
         f.insert("count".into(), json!(finding.count));
         f.insert("original".into(), json!(finding.original.to_string()));
         f.insert("others".into(), json!(finding.others));
@@ -164,11 +166,42 @@ fn drawn(coverage: &Coverage) -> Value {
     json!(coverage.axes)
 }
 
+/// When a kernel fails.
+fn trigger(trigger: &Trigger) -> Value {
+    let facts: Vec<String> = trigger.facts.iter().map(ToString::to_string).collect();
+    json!({
+        "facts": facts, "words": trigger.facts_in_words(), "exact": trigger.is_exact(),
+        "failing": trigger.failing, "failing_of": trigger.failing,
+        "passing": trigger.passing.0, "passing_of": trigger.passing.1, "drawn": trigger.drawn,
+    })
+}
+
+/// What the runs show by themselves.
+fn seen(explanation: &Explanation) -> Value {
+    let seen = explanation.seen();
+    seen.map_or(
+        Value::Null,
+        |seen| json!({"kind": seen.kind(), "words": seen.to_string(), "advice": seen.advice()}),
+    )
+}
+
+/// The diagnosis of a failure, with how many failing cases it was held against.
+fn diagnosis(explanation: &Explanation) -> Value {
+    let Some((d, asked)) = explanation.diagnosis() else { return Value::Null };
+    let mut object = super::diagnose::object(d);
+    object.insert("cases".into(), json!(asked.cases));
+    object.insert("fits".into(), json!(asked.fits));
+    if let Some(most) = &asked.most {
+        object.insert("most".into(), json!(most));
+    }
+    object.into()
+}
+
 /// A failing case: what failed, where, and how to run it again.
 pub fn failure(
     case: &Case,
     failure: &Failure,
-    diagnosis: Option<&Diagnosis>,
+    explanation: Option<&Explanation>,
     saved: &SavedFailure,
 ) -> Map<String, Value> {
     let mut f = Map::new();
@@ -186,10 +219,8 @@ pub fn failure(
     f.insert("detail".into(), json!(failure.detail));
     f.insert("poison".into(), json!(failure.poisons.to_string()));
     f.insert("order_seed".into(), json!(failure.order_seed));
-    f.insert(
-        "diagnosis".into(),
-        diagnosis.map_or(Value::Null, |d| super::diagnose::object(d).into()),
-    );
+    f.insert("seen".into(), explanation.map_or(Value::Null, seen));
+    f.insert("diagnosis".into(), explanation.map_or(Value::Null, diagnosis));
     if !failure.found.is_empty() {
         f.insert("findings".into(), failure.found.iter().map(finding).collect());
     }

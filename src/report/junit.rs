@@ -131,6 +131,12 @@ fn describe(failure: &Value) -> String {
     for finding in list(&failure["findings"]) {
         line("checker", &text(&finding["words"]));
     }
+    if let Some(words) = failure["trigger"]["words"].as_str() {
+        line("when", words);
+    }
+    if let Some(words) = failure["seen"]["words"].as_str() {
+        line("seen", words);
+    }
     let diagnosis = &failure["diagnosis"];
     if diagnosis.is_object() {
         let fault = diagnosis["fault"].as_str();

@@ -1,10 +1,15 @@
 //! Tables and paragraphs for a terminal. The verdict comes last.
 
 use super::json::SavedFailure;
+use crate::judge::compare::{Comparison, Where};
 use crate::judge::coverage::Coverage;
+use crate::judge::diagnose::Diagnosis;
+use crate::judge::explain::Explanation;
+use crate::judge::explain::consensus::Asked;
 use crate::judge::sweep::{Report, Verdict};
 use crate::judge::wide::is_wide;
 use crate::oracle::Term;
+use crate::problem::{Case, Pointer, Stage};
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Write;
 
@@ -142,28 +147,12 @@ pub fn findings(report: &Report, saved: &[SavedFailure]) -> String {
         let _ = writeln!(text, "  case    {}", f.case);
         let _ = writeln!(text, "  what    {}", f.failure.detail);
         if let Some(c) = &f.failure.comparison {
-            let _ = writeln!(
-                text,
-                "  error   {} bounds at {} of batch {}, head {}, token {}, d {}; largest {:.3e}, mean {:.3e}",
-                ratio(c.ratio, true),
-                c.output,
-                c.at.batch,
-                c.at.head,
-                c.at.token,
-                c.at.d,
-                c.max_abs,
-                c.mae
-            );
+            let _ = writeln!(text, "  error   {}", error(&f.case, c));
         }
-        if let Some(d) = &f.diagnosis {
-            let _ = writeln!(text, "  fault   {}", super::diagnose::headline(d));
-            if let Some(case) = &d.told_by {
-                let _ = writeln!(text, "  told by {case}");
-            }
-            for advice in d.advice() {
-                let _ = writeln!(text, "  look at {advice}");
-            }
+        if let Some(trigger) = &f.trigger {
+            let _ = writeln!(text, "  when    {trigger}");
         }
+        text += &explanation(&f.explanation);
         let not = if is_wide(&f.case) { "no: its id makes it again" } else { "no (see above)" };
         let _ = writeln!(text, "  saved   {}", saved.path.as_deref().unwrap_or(not));
         if let Some(replay) = &saved.replay {
@@ -171,6 +160,91 @@ pub fn findings(report: &Report, saved: &[SavedFailure]) -> String {
         }
     }
     text
+}
+
+/// How large the errors of a comparison are, and where the largest is.
+pub fn error(case: &Case, c: &Comparison) -> String {
+    let at = match c.output {
+        Pointer::Lse => format!("lse of batch {}, head {}", c.at.batch, c.at.head),
+        Pointer::Scores | Pointer::Probs => {
+            let Where { batch, head, token, .. } = c.at;
+            format!("{} of batch {batch}, head {head}, key {token}", c.output)
+        }
+        output => {
+            let Where { batch, head, token, d } = c.at;
+            let token = match case.stage {
+                Stage::Prefill | Stage::Append => format!(", token {token}"),
+                _ => String::new(),
+            };
+            format!("{output} of batch {batch}, head {head}{token}, d {d}")
+        }
+    };
+    let Some(m) = c.of(c.output) else { return format!("{} bounds at {at}", ratio(c.ratio, true)) };
+    let [apart, broken, swallowed] = m.wrong;
+    let mut words = match c.ratio.is_finite() {
+        true => format!("{} bounds at {at}", ratio(c.ratio, true)),
+        false => format!("at {at}: {} where {} must be", c.got, c.want),
+    };
+    let of = m.elements;
+    if broken > 0 {
+        words += &format!("; {broken} of {of} elements are not finite");
+    }
+    if swallowed > 0 {
+        words += &format!("; {swallowed} of {of} elements are numbers where NaN must be");
+    }
+    if apart > 0 {
+        words += &format!("; {apart} of {of} elements are off");
+        if m.finite > 0 && m.max_abs > 0.0 {
+            words += &format!(", by {:.3e} at most and {:.3e} on average", m.max_abs, m.mae);
+        }
+    }
+    words
+}
+
+/// Why cases fail, a line each statement.
+pub fn explanation(e: &Explanation) -> String {
+    let mut text = String::new();
+    if let Some(seen) = e.seen() {
+        let _ = writeln!(text, "  seen    {seen}");
+        if e.diagnosis().is_none() {
+            let _ = writeln!(text, "  look at {}", seen.advice());
+        }
+    }
+    let Some((d, asked)) = e.diagnosis() else { return text };
+    let _ =
+        writeln!(text, "  fault   {}{}", super::diagnose::headline(d), asked_in_words(d, asked));
+    let others = d.equivalent.iter().filter(|e| Some(&e.fault) != d.fault.as_ref());
+    let others: Vec<String> = others.map(ToString::to_string).collect();
+    if d.fault.is_some() && !others.is_empty() {
+        let shown = others.iter().take(4).cloned().collect::<Vec<_>>().join(", ");
+        let more = others.len().saturating_sub(4);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let _ = writeln!(text, "  or      {shown}{more}: no case tells them apart");
+    }
+    if let Some(case) = &d.told_by {
+        let _ = writeln!(text, "  told by {case}");
+    }
+    for advice in d.advice() {
+        let _ = writeln!(text, "  look at {advice}");
+    }
+    text
+}
+
+/// How many failing cases a fault was held against.
+fn asked_in_words(d: &Diagnosis, asked: &Asked) -> String {
+    let Asked { cases, fits, most } = asked;
+    let of =
+        |n: usize| if n == 1 { "1 failing case".to_owned() } else { format!("{n} failing cases") };
+    match (&d.fault, most) {
+        (Some(_), _) if fits == cases => {
+            format!(" (fits {} of {} that were asked)", fits, of(*cases))
+        }
+        (Some(_), _) => {
+            format!(" (fits {fits} of {} that were asked; the others cannot tell)", of(*cases))
+        }
+        (None, Some(most)) => format!(" ({most} fits {fits} of {} that were asked)", of(*cases)),
+        (None, None) => format!(" (no fault fits any of {} that were asked)", of(*cases)),
+    }
 }
 
 /// The terms of the bound at one element, largest first, with their shares and the sum.

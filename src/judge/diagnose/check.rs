@@ -55,6 +55,12 @@ impl Candidate {
         all
     }
 
+    /// The ids, `a+b` for a pair.
+    pub fn id(&self) -> String {
+        let ids: Vec<&str> = self.faults.iter().map(|i| FAULTS[*i].id).collect();
+        ids.join("+")
+    }
+
     /// The parameters that are the kernel's own.
     pub fn own(&self) -> Params {
         self.faults.iter().fold(self.params.clone(), |params, f| FAULTS[*f].own(&params))

@@ -3,9 +3,9 @@
 use super::catalogue::{Param, Params};
 use super::problem::Problem;
 use super::{Diagnosis, Options, Verdict, diagnose};
-use crate::data::image::{Image, Poisons};
+use crate::data::image::Image;
 use crate::judge::compare::{ratio, values};
-use crate::judge::trial::{Buffers, Failure, Trial};
+use crate::judge::trial::Buffers;
 use crate::oracle::Arithmetic;
 use crate::problem::{Axis, Case, DType, Placement, Pointer, Stage};
 
@@ -15,59 +15,6 @@ const MOST_WORK: usize = 1 << 22;
 /// Of scores, weights and P·V alone every window, tail and cut is computed by itself, which is
 /// quadratic in the keys: cases with more of them are not searched.
 const MOST_KEYS: usize = 1024;
-/// What a larger case must have to tell faults apart: keys, and elements of its outputs.
-const TELLING: (usize, usize) = (9, 8);
-/// Larger cases that are tried.
-const MOST_TRIED: usize = 8;
-
-/// Which fault explains what failed. The shrunk case is the smallest that fails, and often too small
-/// to tell faults apart: then larger ones that failed alike are asked, the cheapest first.
-pub fn explain<'f>(
-    trial: &mut Trial,
-    shrunk: (&Case, &Failure),
-    larger: impl Iterator<Item = (&'f Case, &'f Failure)>,
-) -> Option<Diagnosis> {
-    let first = of_finding(trial, shrunk.0, shrunk.1, Options::default())?;
-    let told = |d: &Diagnosis| matches!(d.verdict, Verdict::Explained | Verdict::Clean);
-    if told(&first) {
-        return Some(first);
-    }
-    let telling = |case: &Case| case.seq_len() >= TELLING.0 && case.head_dim_v >= TELLING.1;
-    let mut larger: Vec<(&Case, &Failure)> = larger.filter(|(case, _)| telling(case)).collect();
-    larger.sort_by_key(|(case, _)| case.work());
-    let mut found = larger.into_iter().take(MOST_TRIED).filter_map(|(case, failure)| {
-        // One fault at a time: a sweep has many kernels to go.
-        let mut d = of_finding(trial, case, failure, Options { pairs: false })?;
-        d.told_by = Some(case.to_string());
-        (d.verdict == Verdict::Explained).then_some(d)
-    });
-    found.next().or(Some(first))
-}
-
-/// Under a poison of NaN an output is often not finite, and whatever reads the poison explains it:
-/// then another run tells more, whose poison is finite.
-fn of_finding(
-    trial: &mut Trial,
-    case: &Case,
-    failure: &Failure,
-    options: Options,
-) -> Option<Diagnosis> {
-    let stray = failure.property == "stray-write";
-    if !failure.property.starts_with("oracle") && !stray {
-        return None;
-    }
-    let arithmetic = trial.arithmetic(case);
-    // What was written beside an output says nothing of the output where that is right.
-    let first = of_failure(case, &failure.buffers, arithmetic, options)
-        .filter(|d| !stray || d.verdict != Verdict::Clean)?;
-    if first.verdict == Verdict::Explained || first.fit.finite > 0 {
-        return Some(first);
-    }
-    let again = trial.buffers_under(case, Poisons::RUNS[2]).ok().flatten();
-    let again = again.and_then(|buffers| of_failure(case, &buffers, arithmetic, options));
-    Some(again.filter(|d| d.verdict == Verdict::Explained).unwrap_or(first))
-}
-
 /// The diagnosis of what a kernel left of a case's outputs; `None` where the stage has no
 /// hypotheses, or the case is too large to be searched.
 pub fn of_failure(
@@ -76,12 +23,22 @@ pub fn of_failure(
     arithmetic: Arithmetic,
     options: Options,
 ) -> Option<Diagnosis> {
+    if case.stage == Stage::Append {
+        return of_append(case, buffers);
+    }
+    problem_of(case, buffers, arithmetic).map(|problem| diagnose(&problem, options))
+}
+
+/// What a kernel left of a case's outputs as a problem to be explained; `None` where the stage has no
+/// hypotheses, or the case is too large to be searched.
+pub fn problem_of<'a>(
+    case: &Case,
+    buffers: &'a Buffers,
+    arithmetic: Arithmetic,
+) -> Option<Problem<'a>> {
     let alone = matches!(case.stage, Stage::Scores | Stage::Softmax | Stage::Pv);
     if case.work() > MOST_WORK || alone && case.seq_len() > MOST_KEYS {
         return None;
-    }
-    if case.stage == Stage::Append {
-        return of_append(case, buffers);
     }
     let main = match case.stage {
         Stage::Scores => Pointer::Scores,
@@ -100,7 +57,7 @@ pub fn of_failure(
     problem.lse = lse.map(|bytes| {
         (0..bytes.len() / 4).map(|i| DType::F32.load(bytes, i)).take(problem.units.len()).collect()
     });
-    Some(diagnose(&problem, options))
+    Some(problem)
 }
 
 /// The judged values of an output, as they were left.
@@ -121,7 +78,7 @@ fn observed(case: &Case, buffers: &Buffers, output: Pointer) -> Option<Vec<f64>>
 }
 
 /// Where an appended row stands instead.
-fn of_append(case: &Case, buffers: &Buffers) -> Option<Diagnosis> {
+pub fn of_append(case: &Case, buffers: &Buffers) -> Option<Diagnosis> {
     /// Where a row was written, by id.
     const PLACES: [(&str, &str); 3] = [
         ("append_early", "the row stands one slot before its own"),

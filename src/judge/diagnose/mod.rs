@@ -153,11 +153,25 @@ impl Diagnosis {
 pub struct Options {
     /// Whether pairs of faults are tried where single ones do not fit.
     pub pairs: bool,
+    /// Whether other promises than the problem's are tried: P held in 16 bits. Only where nothing
+    /// says in which type P is held.
+    pub promises: bool,
+    /// Whether a row that the buffers no longer hold may be solved for: of an engine's cache, whose
+    /// former contents nobody knows. A sweep knows what it wrote.
+    pub infers: bool,
+    /// Whether a fit that chance might make is named with a doubt.
+    pub weighs_chance: bool,
+}
+
+impl Options {
+    /// For a case of a sweep, whose manifest says what the kernel promises.
+    pub const SWEEP: Options =
+        Options { pairs: true, promises: false, infers: false, weighs_chance: true };
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { pairs: true }
+        Options { pairs: true, promises: true, infers: true, weighs_chance: true }
     }
 }
 
@@ -167,6 +181,35 @@ const CHANCE: f64 = 1e-9;
 
 /// Explains the outputs of a problem.
 pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
+    diagnose_if(problem, options, &mut |_| true)
+}
+
+/// A search for what explains the outputs of a problem that are wrong; `None` where none is.
+pub fn search_of<'p, 'a>(problem: &'p Problem<'a>) -> Option<Search<'p, 'a>> {
+    let mut p = Prediction::default();
+    let (mut wrong, mut spread) = (Vec::new(), Vec::new());
+    for unit in 0..problem.units.len() {
+        if !right(problem, unit, &problem.arithmetic, &mut p).fits() {
+            wrong.push(unit);
+        }
+        spread.push(spread_of(&p));
+    }
+    (!wrong.is_empty()).then(|| Search::new(problem, wrong, &spread))
+}
+
+/// Over how many keys the weight of the prediction made last is spread.
+fn spread_of(p: &Prediction) -> f64 {
+    let squares: f64 = p.answer.probs.iter().map(|p| p * p).sum();
+    if squares > 0.0 { 1.0 / squares } else { 0.0 }
+}
+
+/// As [`diagnose`]; a finding that fits is named only where `keep` says that it explains more than
+/// these outputs.
+pub fn diagnose_if(
+    problem: &Problem<'_>,
+    options: Options,
+    keep: &mut dyn FnMut(&Finding) -> bool,
+) -> Diagnosis {
     let mut p = Prediction::default();
     let units = 0..problem.units.len();
     let mut fits = Vec::with_capacity(units.len());
@@ -175,8 +218,7 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
     let mut errors = Vec::with_capacity(problem.observed.len());
     for unit in units.clone() {
         fits.push(right(problem, unit, &problem.arithmetic, &mut p));
-        let squares: f64 = p.answer.probs.iter().map(|p| p * p).sum();
-        spread.push(if squares > 0.0 { 1.0 / squares } else { 0.0 });
+        spread.push(spread_of(&p));
         errors.extend(problem.output(unit).iter().zip(&p.answer.out).map(|(a, b)| (a - b).abs()));
     }
     let shown = beside::look(problem);
@@ -194,11 +236,13 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
     }
     d.stage = shown.stage();
     let attends = problem.task == Task::Attend;
-    let narrowed = if attends { narrowed(problem, &mut p) } else { None };
+    let narrowed = if attends && options.promises { narrowed(problem, &mut p) } else { None };
     let mut search = Search::new(problem, wrong.clone(), &spread);
     let mut found = search.singles();
+    found.fits.retain(&mut *keep);
     let by_chance = |found: &Searched, search: &mut Search<'_, '_>| {
-        log_chance(found, search, problem, &wrong, &errors) >= libm::log(CHANCE)
+        options.weighs_chance
+            && log_chance(found, search, problem, &wrong, &errors) >= libm::log(CHANCE)
     };
     if let Some((dtype, fits)) = &narrowed
         && by_chance(&found, &mut search)
@@ -221,7 +265,7 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
     // The same with P narrowed as matrix cores hold it: in the cache's type.
     let held = problem.v.dtype;
     let narrow = matches!(held, DType::F16 | DType::BF16);
-    if attends && narrow && problem.arithmetic.probs == DType::F32 {
+    if attends && narrow && options.promises && problem.arithmetic.probs == DType::F32 {
         let arithmetic = Arithmetic { probs: held, ..problem.arithmetic };
         let wide = Problem { arithmetic, ..problem.clone() };
         let mut search = Search::new(&wide, wrong.clone(), &spread);
@@ -232,7 +276,7 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
             return d;
         }
     }
-    let inferred = match attends {
+    let inferred = match attends && options.infers {
         true => infer::missing_row(problem),
         false => Err(NotInferred::Inconsistent),
     };
@@ -248,6 +292,7 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
     let mut closest = found.closest;
     if options.pairs && problem.observed.iter().any(|x| x.is_finite()) {
         let mut pairs = search.pairs();
+        pairs.fits.retain(&mut *keep);
         d.tried.append(&mut pairs.tried);
         if !pairs.fits.is_empty() {
             let weak = by_chance(&pairs, &mut search);

@@ -169,6 +169,12 @@ fn one_failure(id: &str, kernel: &Value, failure: &Value) -> Markup {
     if !findings.is_empty() {
         rows.push(("The checker", html! { ul { @for f in findings { li { (finding(f)) } } } }));
     }
+    if failure["trigger"].is_object() {
+        rows.push(("When", cell(when(&failure["trigger"]))));
+    }
+    if let Some(seen) = failure["seen"]["words"].as_str() {
+        rows.push(("Seen", cell(seen)));
+    }
     if failure["diagnosis"].is_object() {
         rows.extend(diagnosis::as_facts(&failure["diagnosis"]));
     }
@@ -205,6 +211,23 @@ fn one_failure(id: &str, kernel: &Value, failure: &Value) -> Markup {
             (folded("The smallest case, field by field", &fields(&failure["case"])))
         }
     }
+}
+
+/// When a kernel fails, with the cases that say so.
+fn when(trigger: &Value) -> String {
+    let n = |key: &str| whole(counted(trigger, key));
+    let mut words = format!(
+        "{}: {} of {} failing cases have this, and {} of {} passing ones",
+        text(&trigger["words"]),
+        n("failing"),
+        n("failing_of"),
+        n("passing"),
+        n("passing_of")
+    );
+    if counted(trigger, "drawn") > 0 {
+        words += &format!("; {} of them were drawn to tell", n("drawn"));
+    }
+    words
 }
 
 /// The worst element.

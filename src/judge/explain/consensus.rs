@@ -1,0 +1,193 @@
+//! Which fault explains every failing case that is asked.
+
+use super::seen::Seen;
+use super::{Evidence, Explanation};
+use crate::judge::diagnose::check::{Candidate, Checked};
+use crate::judge::diagnose::failing::{of_append, problem_of};
+use crate::judge::diagnose::problem::Problem;
+use crate::judge::diagnose::search::{Finding, Search};
+use crate::judge::diagnose::{Diagnosis, Named, Options, Verdict, diagnose_if, search_of};
+use crate::judge::trial::Trial;
+use crate::problem::{Case, Regime, Stage};
+use std::time::{Duration, Instant};
+
+/// No new search is begun after so long: a diagnosis must not be longer than the sweep.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Cases on which a search begins, where those before them name nothing that explains all.
+const BASES: usize = 3;
+
+/// What a case must have to tell faults apart: keys, and elements of its outputs.
+const TELLING: (usize, usize) = (9, 8);
+
+/// How many failing cases were asked, and what they said.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Asked {
+    /// Failing cases on which faults could be tried.
+    pub cases: usize,
+    /// How many of them the fault fits that is named, or that fits the most.
+    pub fits: usize,
+    /// The fault that fits the most of them, where none fits all.
+    pub most: Option<String>,
+}
+
+/// Looks for a fault that explains all of the evidence.
+pub fn search(trial: &mut Trial, evidence: &[Evidence<'_>], seen: Option<Seen>) -> Explanation {
+    if evidence[0].failing.0.stage == Stage::Append {
+        return appended(evidence, seen);
+    }
+    let start = Instant::now();
+    let problems: Vec<(&Case, Problem<'_>)> = evidence
+        .iter()
+        .filter_map(|e| {
+            let (case, failure) = e.failing;
+            let buffers = e.again.as_ref().unwrap_or(&failure.buffers);
+            Some((case, problem_of(case, buffers, trial.arithmetic(case))?))
+        })
+        .collect();
+    if problems.is_empty() {
+        return seen
+            .map_or(Explanation::Itself, |seen| Explanation::Seen { seen, cases: evidence.len() });
+    }
+    let mut jury = Jury::new(&problems, start + PATIENCE);
+    let mut first: Option<Diagnosis> = None;
+    for pairs in [false, true] {
+        for base in bases(&problems) {
+            if jury.is_late() {
+                break;
+            }
+            // What one case alone says may be chance; what many say is not.
+            let options = Options { pairs, weighs_chance: problems.len() == 1, ..Options::SWEEP };
+            let mut d = diagnose_if(&problems[base].1, options, &mut |f| jury.is_convinced(f));
+            // Which heads are wrong is the told case's own affair.
+            d.params.remove("heads");
+            if base > 0 {
+                d.told_by = Some(problems[base].0.to_string());
+            }
+            if let (Verdict::Explained | Verdict::Ambiguous, Some(fault)) = (d.verdict, &d.fault) {
+                let named = Named { fault: fault.clone(), params: d.params.clone(), fit: d.fit };
+                let fits = Candidate::named(&named).map_or(0, |c| jury.count(&c));
+                let asked = Asked { cases: problems.len(), fits, most: None };
+                return Explanation::Fault { diagnosis: Box::new(d), asked, seen };
+            }
+            first.get_or_insert(d);
+        }
+    }
+    let most = jury.farthest();
+    let fits = most.as_ref().map_or(0, |candidate| jury.count(candidate));
+    let most = most.filter(|_| fits > 0).map(|candidate| candidate.id());
+    let asked = Asked { cases: problems.len(), fits, most };
+    let mut diagnosis = first.unwrap_or_else(|| Diagnosis::invalid(String::new()));
+    diagnosis.verdict = Verdict::Unexplained;
+    (diagnosis.fault, diagnosis.params) = (None, Default::default());
+    Explanation::Unexplained { diagnosis: Box::new(diagnosis), asked, seen }
+}
+
+/// The cases on which a search begins: those that tell faults apart, and the first.
+fn bases(problems: &[(&Case, Problem<'_>)]) -> Vec<usize> {
+    let telling = |at: &usize| {
+        let (case, problem) = &problems[*at];
+        case.seq_len() >= TELLING.0
+            && case.head_dim_v >= TELLING.1
+            && problem.observed.iter().any(|x| x.is_finite())
+    };
+    let mut bases: Vec<usize> = (0..problems.len()).filter(telling).collect();
+    let odd = |case: &Case| match case.regime {
+        Regime::Gaussian | Regime::IndexCoded | Regime::Slice(_) => 0,
+        Regime::NonFinite => 2,
+        _ => 1,
+    };
+    bases.sort_by_key(|at| (odd(problems[*at].0), problems[*at].0.work()));
+    bases.truncate(BASES - 1);
+    if !bases.contains(&0) {
+        bases.push(0);
+    }
+    bases
+}
+
+/// Of appended rows: where they stand instead, the same in every case.
+fn appended(evidence: &[Evidence<'_>], seen: Option<Seen>) -> Explanation {
+    let all: Vec<Diagnosis> =
+        evidence.iter().filter_map(|e| of_append(e.failing.0, &e.failing.1.buffers)).collect();
+    let Some(first) = all.first().cloned() else {
+        return seen
+            .map_or(Explanation::Itself, |seen| Explanation::Seen { seen, cases: evidence.len() });
+    };
+    let fits = all.iter().filter(|d| d.fault == first.fault).count();
+    let mut asked = Asked { cases: all.len(), fits, most: None };
+    if first.fault.is_some() && fits == all.len() {
+        return Explanation::Fault { diagnosis: Box::new(first), asked, seen };
+    }
+    asked.most = first.fault.clone();
+    asked.fits = if first.fault.is_some() { fits } else { 0 };
+    let diagnosis = Diagnosis {
+        verdict: Verdict::Unexplained,
+        fault: None,
+        params: Default::default(),
+        ..first
+    };
+    Explanation::Unexplained { diagnosis: Box::new(diagnosis), asked, seen }
+}
+
+/// The failing cases as they judge a fault.
+struct Jury<'p, 'a> {
+    searches: Vec<Search<'p, 'a>>,
+    /// What became of a fault: with the parameters that are the kernel's own, how many cases it fitted
+    /// before one refuted it, and whether none did.
+    known: Vec<(Candidate, usize, bool)>,
+    end: Instant,
+}
+
+impl<'p, 'a> Jury<'p, 'a> {
+    fn new(problems: &'p [(&Case, Problem<'a>)], end: Instant) -> Self {
+        let mut order: Vec<usize> = bases(problems);
+        let rest: Vec<usize> = (0..problems.len()).filter(|at| !order.contains(at)).collect();
+        order.extend(rest);
+        let searches = order.into_iter().filter_map(|at| search_of(&problems[at].1)).collect();
+        Jury { searches, known: Vec::new(), end }
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() > self.end
+    }
+
+    /// Whether a fault explains every case that can tell, and at least one can.
+    fn is_convinced(&mut self, finding: &Finding) -> bool {
+        let candidate = Candidate::found(finding);
+        let own = candidate.own();
+        let same =
+            |(c, ..): &&(Candidate, usize, bool)| c.faults == candidate.faults && c.own() == own;
+        if let Some((_, _, convinced)) = self.known.iter().find(same) {
+            return *convinced;
+        }
+        // What there is no time to try is not named.
+        if self.is_late() {
+            return false;
+        }
+        let (mut fits, mut refuted) = (0, false);
+        for search in &mut self.searches {
+            match search.check(&candidate) {
+                Checked::Fits => fits += 1,
+                Checked::CannotTell => {}
+                Checked::Refuted => {
+                    refuted = true;
+                    break;
+                }
+            }
+        }
+        let convinced = fits > 0 && !refuted;
+        self.known.push((candidate, fits, convinced));
+        convinced
+    }
+
+    /// The fault that fitted the most cases before one refuted it.
+    fn farthest(&self) -> Option<Candidate> {
+        self.known.iter().max_by_key(|(_, fits, _)| *fits).map(|(candidate, ..)| candidate.clone())
+    }
+
+    /// How many cases a fault fits.
+    fn count(&mut self, candidate: &Candidate) -> usize {
+        let searches = self.searches.iter_mut();
+        searches.map(|search| search.check(candidate)).filter(|c| *c == Checked::Fits).count()
+    }
+}
