@@ -287,7 +287,8 @@ fn negated(statement: &str) -> String {
 }
 
 /// Properties with so many values that one of them says nothing.
-const WIDE: [&str; 7] = [
+const WIDE: [&str; 8] = [
+    "data of",
     "seq_len",
     "the shortest sequence",
     "the keys attended",

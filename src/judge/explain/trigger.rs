@@ -19,6 +19,9 @@ const CONFIRMED: usize = 6;
 /// A conjunction that passing cases have too is told only where it leaves out this share of them.
 const LEFT_OUT: f64 = 0.6;
 
+/// Of so few passing cases no fact more is told apart.
+const FEW: u32 = 8;
+
 /// A case whose outcome is known.
 #[derive(Debug, Clone)]
 pub struct Known {
@@ -123,15 +126,21 @@ pub fn find(mut known: Vec<Known>, source: &mut dyn Source) -> Option<Trigger> {
         pin(facts, &mut known, source);
     }
     let failing = known.iter().filter(|k| k.fails).count();
-    let facts = match best.filter(|facts| failing >= NEEDED[facts.len()]) {
+    let passing = known.len() - failing;
+    let is_sure = |facts: &Vec<Fact>| {
+        failing >= NEEDED[facts.len()] && (facts.is_empty() || passing >= NEEDED_TO_PASS)
+    };
+    let facts = match best.filter(is_sure) {
         Some(facts) => facts,
-        None => nearly(&known).filter(|facts| failing >= NEEDED[facts.len()])?,
+        None => nearly(&known).filter(is_sure)?,
     };
     Some(counted(facts, &known, at_hand))
 }
 
 /// Failing cases without which so many facts would be a coincidence.
 const NEEDED: [usize; MOST_FACTS + 1] = [1, 2, 6, 12];
+/// Passing cases without which a fact says nothing.
+const NEEDED_TO_PASS: usize = 5;
 
 fn counted(facts: Vec<Fact>, known: &[Known], at_hand: usize) -> Trigger {
     let has = |k: &&Known| facts.iter().all(|f| f.holds(&k.properties));
@@ -289,7 +298,7 @@ fn nearly(known: &[Known]) -> Option<Vec<Fact>> {
         let rest = left.and(&sets[best]);
         // A fact more must leave out most of what is left: fewer would be chance.
         let most = if chosen.is_empty() { left.count() / 2 } else { left.count() / 4 };
-        if rest.count() > most {
+        if rest.count() > most || !chosen.is_empty() && left.count() < FEW {
             break;
         }
         left = rest;
