@@ -498,14 +498,14 @@ pub fn inject(c: &Capture, id: &'static str, r: &mut Stream) -> Option<Injected>
                     contiguous(c, &Cache { dim: size, ..cache.clone() }, c.capacity)
                 };
                 let (k, v) = (strided(&c.k), strided(&c.v));
-                let made = match of {
+                match of {
+                    // A smaller constant leaves outputs that are never written.
+                    _ if size <= c.head_dim => None,
                     "all" => of_constant_rows(c, size),
                     "k" => read(k, c.v.clone(), here, &grouped),
                     "v" => read(c.k.clone(), v, here, &grouped),
                     _ => read(k, v, here, &grouped),
-                };
-                // A larger constant only: a smaller one leaves outputs that are never written.
-                made.filter(|_| size > c.head_dim)
+                }
             }
         }
         "window_from_longest" if c.window > 0 && c.lens.iter().any(|n| *n != longest) => {
@@ -526,9 +526,8 @@ pub fn inject(c: &Capture, id: &'static str, r: &mut Stream) -> Option<Injected>
                 _ => h,
             };
             let sinks = c.sinks.as_ref().expect("there are some");
-            let made = every(c, &|s, h| {
-                Way { sink: Some(f64::from(sinks[of(h)])), ..right_way(c, s, h) }
-            });
+            let made =
+                every(c, &|s, h| Way { sink: Some(f64::from(sinks[of(h)])), ..right_way(c, s, h) });
             made.filter(|_| (0..c.num_heads).any(|h| of(h) != h))
         }
         "sink_twice" | "sink_ignored" => {
@@ -586,7 +585,9 @@ pub fn inject(c: &Capture, id: &'static str, r: &mut Stream) -> Option<Injected>
             let place = ["pv", "row_sum", "scores"][r.below(3)];
             let tile = [0, 0, 16, 32][r.below(4)];
             let variant = match place {
-                "pv" => ["", "fused", "p normalised first", "p normalised first, fused"][r.below(4)],
+                "pv" => {
+                    ["", "fused", "p normalised first", "p normalised first, fused"][r.below(4)]
+                }
                 "scores" => ["", "fused"][r.below(2)],
                 _ => "",
             };
@@ -662,26 +663,30 @@ pub fn inject(c: &Capture, id: &'static str, r: &mut Stream) -> Option<Injected>
                 "h mod H" => h % heads,
                 _ => (h / group + 1) % heads,
             };
+            let differs = (0..c.num_heads).any(|h| of(h) != h / group);
+            if !differs || (0..c.num_heads).any(|h| of(h) >= heads) {
+                return None;
+            }
             let other = |s: usize, h: usize| {
                 // A query head of the group that the map says.
                 right_way(c, s, of(h) * group)
             };
-            let made = every(c, &|s, h| {
+            every(c, &|s, h| {
                 let right = right_way(c, s, h);
                 Way {
                     k: if id == "v_head_map" { right.k } else { other(s, h).k },
                     v: if id == "k_head_map" { right.v } else { other(s, h).v },
                     ..right_way(c, s, h)
                 }
-            });
-            let differs = (0..c.num_heads).any(|h| of(h) != h / group);
-            made.filter(|_| differs && (0..c.num_heads).all(|h| of(h) < heads))
+            })
         }
         "row_map" if c.num_heads > 1 => {
             let rows = ["next head", "head before", "heads reversed", "[heads, batch]"];
             let row = rows[r.below(4)];
             let (batch, all) = (c.lens.len(), c.num_heads);
-            if row == "[heads, batch]" && batch == 1 {
+            // Of two heads the one after is the one before.
+            let same = all == 2 && matches!(row, "head before" | "heads reversed");
+            if same || row == "[heads, batch]" && batch == 1 {
                 return None;
             }
             params.push(("row", row.into()));

@@ -88,10 +88,9 @@ impl Change {
             Change::Heads(k, v) => [k.is_some(), false, v.is_some()],
             Change::Seq(k, v) => [k.is_some(), false, v.is_some()],
             Change::Index(k, v) => [k.is_some(), false, v.is_some()],
-            Change::End(..)
-            | Change::WithoutFirst
-            | Change::Window(_)
-            | Change::WindowOf(_) => [false, true, true],
+            Change::End(..) | Change::WithoutFirst | Change::Window(_) | Change::WindowOf(_) => {
+                [false, true, true]
+            }
             Change::Shift => [true, false, true],
             Change::Scale(_) | Change::Used(_) => [true, false, false],
             Change::Form(_) | Change::QueryRows(_) => [true, false, false],
@@ -288,7 +287,11 @@ impl Fault {
 
     /// The parameters that are the kernel's own.
     pub fn own(&self, params: &Params) -> Params {
-        params.iter().filter(|(name, _)| !self.follows.contains(name)).map(|(n, x)| (*n, x.clone())).collect()
+        params
+            .iter()
+            .filter(|(name, _)| !self.follows.contains(name))
+            .map(|(n, x)| (*n, x.clone()))
+            .collect()
     }
 }
 
@@ -391,8 +394,7 @@ pub static FAULTS: [Fault; COUNT] = [
                 ("(h/G + 1) mod H", HeadMap::NextWrapped),
                 ("min((h+1)/G, H-1)", HeadMap::NextClamped),
             ];
-            let member =
-                |(kv, map)| chosen("kv", Param::Text(String::from(kv)), both_heads(map));
+            let member = |(kv, map)| chosen("kv", Param::Text(String::from(kv)), both_heads(map));
             maps.map(member).into()
         },
     },

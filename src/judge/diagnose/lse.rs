@@ -85,7 +85,12 @@ pub fn explain_lse(problem: &Problem<'_>) -> Option<LseFault> {
             "the lse lie in the order [heads, batch], and must in [batch, heads]",
         ),
         ("row_map", "next head", RowMap::NextHead, "the lse are those of the head after their own"),
-        ("row_map", "head before", RowMap::HeadBefore, "the lse are those of the head before their own"),
+        (
+            "row_map",
+            "head before",
+            RowMap::HeadBefore,
+            "the lse are those of the head before their own",
+        ),
         ("row_map", "heads reversed", RowMap::Reversed, "the lse of the heads are in reverse"),
         (
             "row_map",
@@ -96,7 +101,12 @@ pub fn explain_lse(problem: &Problem<'_>) -> Option<LseFault> {
     ] {
         let of = |unit: usize| Some(right[map.source(unit, problem)?]);
         if let Some(values) = (0..right.len()).map(of).collect() {
-            candidates.push((fault, Params::from([("row", Param::Text(row.into()))]), meaning, values));
+            candidates.push((
+                fault,
+                Params::from([("row", Param::Text(row.into()))]),
+                meaning,
+                values,
+            ));
         }
     }
     // A softmax that is wrong in the lse alone.
@@ -123,14 +133,19 @@ pub fn explain_lse(problem: &Problem<'_>) -> Option<LseFault> {
     }
     let tries = libm::log(candidates.len() as f64);
     let fits = candidates.into_iter().filter_map(|(fault, params, meaning, values)| {
-        let ratio = values.iter().zip(given).map(|(near, got)| off(*got, *near)).fold(0.0, f64::max);
+        let ratio =
+            values.iter().zip(given).map(|(near, got)| off(*got, *near)).fold(0.0, f64::max);
         let share = |unit: &usize| {
             let (error, bound) = ((given[*unit] - right[*unit].0).abs(), values[*unit].1);
             if error > bound && bound > 0.0 { libm::log(bound / error) } else { 0.0 }
         };
         let chance = tries + wrong.iter().map(share).sum::<f64>();
-        (ratio <= 1.0 && chance <= libm::log(CHANCE))
-            .then_some(LseFault { fault, params, meaning, ratio })
+        (ratio <= 1.0 && chance <= libm::log(CHANCE)).then_some(LseFault {
+            fault,
+            params,
+            meaning,
+            ratio,
+        })
     });
     let fits: Vec<LseFault> = fits.collect();
     let first = fits.first()?;

@@ -187,9 +187,8 @@ pub fn short_strides(p: &Problem<'_>) -> Vec<Member> {
     if p.seq_len == 0 || p.seq_len == p.capacity {
         return Vec::new();
     }
-    let shorter = |cache: Cache, every: bool| {
-        restrided(p, cache, (p.seq_len, dim_of(p, cache)), every)
-    };
+    let shorter =
+        |cache: Cache, every: bool| restrided(p, cache, (p.seq_len, dim_of(p, cache)), every);
     let mut members = Vec::new();
     let outer = p.layers > 1 || p.is_batched();
     for every in [true, false] {
@@ -265,7 +264,9 @@ pub fn constants(p: &Problem<'_>) -> Vec<Member> {
     // What is not changed by it is no fault: where tokens or elements are outermost, say.
     let (k, v) = (right(p, Cache::K), right(p, Cache::V));
     members.retain(|m| match &m.change {
-        Change::Address(a, b) => a.as_ref().is_none_or(|a| *a != k) && b.as_ref().is_none_or(|b| *b != v),
+        Change::Address(a, b) => {
+            a.as_ref().is_none_or(|a| *a != k) && b.as_ref().is_none_or(|b| *b != v)
+        }
         _ => true,
     });
     members
@@ -302,10 +303,8 @@ pub fn sinks(p: &Problem<'_>) -> Vec<Member> {
         ("next", SinkMap::Next, p.num_heads > 1),
     ];
     let told = maps.into_iter().filter(|(.., differs)| *differs && p.sinks.is_some());
-    told.map(|(head, map, _)| {
-        chosen("head", Param::Text(head.into()), Change::Sink(Sink::Of(map)))
-    })
-    .collect()
+    told.map(|(head, map, _)| chosen("head", Param::Text(head.into()), Change::Sink(Sink::Of(map))))
+        .collect()
 }
 
 /// The sink counted more than once: twice, or in every split.
@@ -349,7 +348,8 @@ pub fn caps(p: &Problem<'_>) -> Vec<Member> {
     if p.softcap == 0.0 {
         return Vec::new();
     }
-    let variant = |name: &str, form| chosen("variant", Param::Text(name.into()), Change::Form(form));
+    let variant =
+        |name: &str, form| chosen("variant", Param::Text(name.into()), Change::Form(form));
     vec![
         variant("capped, then scaled", Form::CappedFirst),
         variant("never scaled", Form::CappedUnscaled),
@@ -441,8 +441,7 @@ pub fn both_heads(map: HeadMap) -> Change {
 /// Head maps in words, those that differ from the right one.
 fn maps(p: &Problem<'_>, all: &[(&'static str, HeadMap)]) -> Vec<(&'static str, HeadMap)> {
     let of = |map: HeadMap, h| map.of(h, p.group(), p.num_kv_heads);
-    let differs =
-        |map: HeadMap| (0..p.num_heads).any(|h| of(map, h) != of(HeadMap::Grouped, h));
+    let differs = |map: HeadMap| (0..p.num_heads).any(|h| of(map, h) != of(HeadMap::Grouped, h));
     all.iter().copied().filter(|(_, map)| differs(*map)).collect()
 }
 

@@ -311,7 +311,9 @@ impl Prediction {
         softmax(None, answer);
         let share = match recipe.merge {
             Merge::Sum => Some(1.0),
-            Merge::Mean => Some(1.0 / k.iter().filter(|lse| **lse > f64::NEG_INFINITY).count() as f64),
+            Merge::Mean => {
+                Some(1.0 / k.iter().filter(|lse| **lse > f64::NEG_INFINITY).count() as f64)
+            }
             Merge::MeanOfAll => Some(1.0 / parts.len() as f64),
             _ => None,
         };

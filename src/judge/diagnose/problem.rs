@@ -430,8 +430,7 @@ impl<'a> Problem<'a> {
 fn in_rows(place: &Placement) -> bool {
     let stride = |axis| place.stride(axis);
     let batched = place.extents().get(Axis::Seq) > 1;
-    stride(Axis::Dim) <= stride(Axis::Head)
-        && (!batched || stride(Axis::Head) <= stride(Axis::Seq))
+    stride(Axis::Dim) <= stride(Axis::Head) && (!batched || stride(Axis::Head) <= stride(Axis::Seq))
 }
 
 /// The type that an output was really stored in: an engine's f16 result is often captured as f32,

@@ -608,8 +608,10 @@ impl Recipe {
     /// nothing of that.
     pub fn names_address(&self, problem: &Problem<'_>) -> bool {
         use Aspect::*;
-        let aspects =
-            [AddressK, AddressV, AddressQ, LayerK, LayerV, HeadsK, HeadsV, SeqK, SeqV, IndexK, IndexV];
+        let aspects = [
+            AddressK, AddressV, AddressQ, LayerK, LayerV, HeadsK, HeadsV, SeqK, SeqV, IndexK,
+            IndexV,
+        ];
         problem.task != Task::Merge
             && (self.touches(Row) || aspects.iter().any(|aspect| self.touches(*aspect)))
     }

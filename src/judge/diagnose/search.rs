@@ -226,8 +226,9 @@ impl<'p, 'a> Search<'p, 'a> {
         let mut tried = Tried::default();
         for (at, a) in members.iter().enumerate() {
             for b in &members[at + 1..] {
-                if let Some(recipe) =
-                    self.recipe(&[&a.member.change, &b.member.change]).filter(|_| a.fault != b.fault)
+                if let Some(recipe) = self
+                    .recipe(&[&a.member.change, &b.member.change])
+                    .filter(|_| a.fault != b.fault)
                 {
                     tried.tried += 1;
                     self.pair([a, b], recipe, &mut searched, &mut near, &mut tried);
@@ -345,11 +346,10 @@ impl<'p, 'a> Search<'p, 'a> {
         let keys = self.problem.units[unit].keys;
         let seen = screen(self.problem, &base, unit, false, &mut self.prediction);
         Some(move |change: &Change| match change {
-            Change::Window(_) | Change::End(End::Tile(_), _) => {
-                screened(&seen, change, keys).is_some_and(|(left, parameter)| {
+            Change::Window(_) | Change::End(End::Tile(_), _) => screened(&seen, change, keys)
+                .is_some_and(|(left, parameter)| {
                     left.fits.get(parameter).copied().unwrap_or(false)
-                })
-            }
+                }),
             _ => false,
         })
     }
@@ -369,7 +369,8 @@ impl<'p, 'a> Search<'p, 'a> {
             let (want, want_bound) = self.right_of(unit);
             let said = self.prediction.said();
             let (out, bounds) = (&self.prediction.answer.out, &self.prediction.bound.out);
-            let size = libm::sqrt(out[..said].iter().map(|x| x * x).sum::<f64>() / said.max(1) as f64);
+            let size =
+                libm::sqrt(out[..said].iter().map(|x| x * x).sum::<f64>() / said.max(1) as f64);
             for i in 0..said.min(want.len()) {
                 let (x, bound) = (out[i], bounds[i]);
                 // What is not finite on either side compares false.
@@ -439,7 +440,8 @@ impl<'p, 'a> Search<'p, 'a> {
             }
             [a, b] => {
                 let (a, b) = self.ranged_last(a, b);
-                let agree = |fault: usize, m: &Member| FAULTS[fault].agrees(&candidate.params, &m.params);
+                let agree =
+                    |fault: usize, m: &Member| FAULTS[fault].agrees(&candidate.params, &m.params);
                 let mut firsts = self.members(&FAULTS[a]);
                 firsts.retain(|m| agree(a, m) && (m.default || FAULTS[a].search == Family::Each));
                 let mut seconds = self.members(&FAULTS[b]);
@@ -557,10 +559,9 @@ impl<'p, 'a> Search<'p, 'a> {
             for (turn, unit) in self.wrong.clone().into_iter().enumerate() {
                 let problem = self.problem;
                 let prediction = &mut self.prediction;
-                let screen =
-                    self.screens.entry(unit).or_insert_with(|| {
-                        screen(problem, &Recipe::right(problem), unit, true, prediction)
-                    });
+                let screen = self.screens.entry(unit).or_insert_with(|| {
+                    screen(problem, &Recipe::right(problem), unit, true, prediction)
+                });
                 let mut closest: Option<(usize, f64)> = None;
                 for (place, member) in members.iter().enumerate() {
                     let Some((family, parameter)) =
