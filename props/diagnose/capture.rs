@@ -101,6 +101,11 @@ impl Real {
 impl Capture {
     /// A random capture; every second one is re-cut from a golden slice.
     pub fn random(r: &mut Stream) -> Capture {
+        Capture::sized(r, &[4, 12, 33, 70, 100])
+    }
+
+    /// One with at most so many keys a sequence.
+    pub fn sized(r: &mut Stream, most: &[usize]) -> Capture {
         let real = (r.below(2) == 0).then(|| Real::pick(r));
         let num_kv_heads = pick(r, &[1, 2, 2, 3, 4]);
         let num_heads = num_kv_heads * pick(r, &[1, 2, 3, 4]);
@@ -110,7 +115,7 @@ impl Capture {
         };
         let head_dim_v = if real.is_none() && r.below(8) == 0 { head_dim + 3 } else { head_dim };
         let batch = pick(r, &[1, 1, 1, 2, 3]);
-        let most = pick(r, &[4, 12, 33, 70, 100]);
+        let most = pick(r, most);
         let lens: Vec<usize> = (0..batch).map(|_| 1 + r.below(most)).collect();
         let longest = lens.iter().copied().max().unwrap_or(1);
         let capacity = longest + pick(r, &[0, 1, 3, 7, 16]);

@@ -12,6 +12,8 @@
 //! | trying what is named on other cases | `check` |
 //! | the row that the capture no longer has | `infer` |
 //! | scores and weights beside the output | `beside` |
+//! | a log-sum-exp that is wrong | `lse` |
+//! | under which promise it would be right | `promise` |
 //! | the right answer, to be written | `attend` |
 //! | a case that failed in a sweep | `failing` |
 //! | what figures show of a slice | `profile` |
@@ -29,11 +31,13 @@ pub mod catalogue;
 pub mod check;
 pub mod failing;
 mod infer;
+pub mod lse;
 mod members;
 mod narrow;
 pub mod predict;
 pub mod problem;
 pub mod profile;
+pub mod promise;
 mod ranges;
 pub mod recipe;
 pub mod search;

@@ -327,6 +327,11 @@ impl Prediction {
         Ok(())
     }
 
+    /// The rows of K that the last prediction read, `[keys, used]`.
+    pub(super) fn rows_of_k(&self) -> &[f64] {
+        &self.k
+    }
+
     /// The V rows of the prediction made last, `[keys, dims]`.
     pub fn values(&self) -> &[f64] {
         &self.v

@@ -651,13 +651,18 @@ impl<'p, 'a> Search<'p, 'a> {
     /// All elements of the heads that are wrong, to the first that does not fit, or all of them.
     fn judge(&mut self, recipe: &Recipe, all: bool) -> (Fit, bool) {
         let mut fit = Fit::NONE;
+        // Elements that the recipe says something of, and all.
+        let (mut said, mut elements) = (0, 0);
         for unit in self.wrong.clone() {
             fit = fit.and(self.unit(recipe, unit, self.problem.head_dim_v));
+            said += self.prediction.said();
+            elements += self.prediction.answer.out.len();
             if !fit.fits() && !all {
                 return (fit, false);
             }
         }
-        (fit, fit.fits())
+        // why: of outputs that it never writes a kernel says nothing, and that fits anything.
+        (fit, fit.fits() && 2 * said >= elements)
     }
 
     fn fits_others(&mut self, recipe: &Recipe) -> bool {

@@ -13,7 +13,11 @@ use crate::problem::{Case, DType, Stage};
 const IDS: &str = "v_col k_col nhd_as_hnd hnd_as_nhd layer_slice v_prev_layer_mixed kv_swapped \
     head_map_interleaved head_off_by_one stride_seq_len seq_len_minus_1 seq_len_plus_1 pos_shift \
     sink_dropped capacity_as_seq stale_current window_w window_off_by_one dropped_tail missing_scale \
-    double_scale scale_by_d split_not_rescaled zero_padded_head_dim fp16_accumulate";
+    double_scale scale_by_d split_not_rescaled zero_padded_head_dim fp16_accumulate \
+    other_sequence constant_stride window_from_longest other_head_sink sink_twice sink_ignored \
+    sink_dropped_in_split softcap_ignored softcap_on_unscaled accumulate scores_narrowed index_bits \
+    k_head_map v_head_map head_map row_map lse_base lse_layout_swapped part_dropped \
+    empty_part_counted";
 
 #[test]
 fn every_id_of_the_contract_has_an_entry_with_a_meaning_and_advice() {
@@ -28,8 +32,14 @@ fn every_id_of_the_contract_has_an_entry_with_a_meaning_and_advice() {
 
 #[test]
 fn the_keys_of_every_end_by_hand() {
-    let right =
-        Keys { end: End::Right, window_follows: false, window: 0, without_first: false, shift: 0 };
+    let right = Keys {
+        end: End::Right,
+        window_follows: false,
+        window: 0,
+        window_of: None,
+        without_first: false,
+        shift: 0,
+    };
     // Ten keys in a cache of sixteen rows.
     let range = |keys: Keys| keys.range(10, 16);
     assert_eq!(range(right), 0..10);
