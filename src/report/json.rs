@@ -194,6 +194,10 @@ fn diagnosis(explanation: &Explanation) -> Value {
     if let Some(most) = &asked.most {
         object.insert("most".into(), json!(most));
     }
+    if let Some(p) = explanation.promise() {
+        let words = super::table::promise_in_words(p);
+        object.insert("promise".into(), json!({"key": p.key, "value": p.value, "words": words}));
+    }
     object.into()
 }
 

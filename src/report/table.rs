@@ -4,6 +4,7 @@ use super::json::SavedFailure;
 use crate::judge::compare::{Comparison, Where};
 use crate::judge::coverage::Coverage;
 use crate::judge::diagnose::Diagnosis;
+use crate::judge::diagnose::promise::Promise;
 use crate::judge::explain::Explanation;
 use crate::judge::explain::consensus::Asked;
 use crate::judge::sweep::{Report, Verdict};
@@ -224,10 +225,21 @@ pub fn explanation(e: &Explanation) -> String {
     if let Some(case) = &d.told_by {
         let _ = writeln!(text, "  told by {case}");
     }
+    if d.advice().is_empty() && d.fault.is_some() {
+        let _ = writeln!(text, "  that is {}", d.note);
+    }
     for advice in d.advice() {
         let _ = writeln!(text, "  look at {advice}");
     }
+    if let Some(promise) = e.promise() {
+        let _ = writeln!(text, "  right   if {}", promise_in_words(promise));
+    }
     text
+}
+
+/// A promise that the manifest does not make.
+pub fn promise_in_words(p: &Promise) -> String {
+    format!("{}: a manifest that means it says {} = \"{}\" in [numerics]", p.what, p.key, p.value)
 }
 
 /// How many failing cases a fault was held against.

@@ -53,10 +53,8 @@ pub fn problem_of<'a>(
         _ => arithmetic.out,
     };
     let mut problem = Problem::of_case(case, &before, observed, Arithmetic { out, ..arithmetic })?;
-    let lse = buffers.after.get("lse").filter(|_| case.stage == Stage::Decode);
-    problem.lse = lse.map(|bytes| {
-        (0..bytes.len() / 4).map(|i| DType::F32.load(bytes, i)).take(problem.units.len()).collect()
-    });
+    let has_lse = matches!(case.stage, Stage::Decode | Stage::Split | Stage::Merge);
+    problem.lse = if has_lse { self::observed(case, buffers, Pointer::Lse) } else { None };
     Some(problem)
 }
 

@@ -21,15 +21,32 @@ pub struct LseFault {
     pub ratio: f64,
 }
 
+/// What a case says of its lse.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LseVerdict {
+    /// Right, or there is none.
+    Right,
+    /// One fault explains all that are wrong.
+    Named(LseFault),
+    /// Several would, or chance might.
+    CannotTell,
+    /// None does.
+    Unexplained,
+}
+
 /// What explains a fault by chance less often than this proves it.
 const CHANCE: f64 = 1e-4;
 
 /// A value that an lse should have, and how far it may be off.
 type Near = (f64, f64);
 
-/// What explains the lse beside the outputs, where some of them are wrong and one fault explains all
-/// of them and nothing else does; `None` where they are right, or nothing fits.
-pub fn explain_lse(problem: &Problem<'_>) -> Option<LseFault> {
+/// What explains the lse beside the outputs.
+pub fn explain_lse(problem: &Problem<'_>) -> LseVerdict {
+    verdict(problem).unwrap_or(LseVerdict::Right)
+}
+
+/// As [`explain_lse`]; `None` where the lse are right, or cannot be computed.
+fn verdict(problem: &Problem<'_>) -> Option<LseVerdict> {
     let given = problem.lse.as_deref()?;
     let mut p = Prediction::default();
     let plain = Recipe::right(problem);
@@ -44,12 +61,12 @@ pub fn explain_lse(problem: &Problem<'_>) -> Option<LseFault> {
         return None;
     }
     if wrong.iter().all(|u| right[*u].0 == f64::NEG_INFINITY) {
-        return Some(LseFault {
+        return Some(LseVerdict::Named(LseFault {
             fault: "lse_of_nothing",
-            params: Params::from([("units", Param::Int(wrong.len()))]),
+            params: Params::new(),
             meaning: "the lse where no key is attended is not -infinity, so that a merge counts it",
             ratio: f64::INFINITY,
-        });
+        }));
     }
     let mut candidates = Vec::new();
     let u = DType::F32.unit_roundoff();
@@ -132,25 +149,32 @@ pub fn explain_lse(problem: &Problem<'_>) -> Option<LseFault> {
         }
     }
     let tries = libm::log(candidates.len() as f64);
-    let fits = candidates.into_iter().filter_map(|(fault, params, meaning, values)| {
+    let (mut fits, mut by_chance) = (Vec::new(), false);
+    for (fault, params, meaning, values) in candidates {
         let ratio =
             values.iter().zip(given).map(|(near, got)| off(*got, *near)).fold(0.0, f64::max);
+        if ratio > 1.0 {
+            continue;
+        }
         let share = |unit: &usize| {
             let (error, bound) = ((given[*unit] - right[*unit].0).abs(), values[*unit].1);
             if error > bound && bound > 0.0 { libm::log(bound / error) } else { 0.0 }
         };
         let chance = tries + wrong.iter().map(share).sum::<f64>();
-        (ratio <= 1.0 && chance <= libm::log(CHANCE)).then_some(LseFault {
-            fault,
-            params,
-            meaning,
-            ratio,
-        })
-    });
-    let fits: Vec<LseFault> = fits.collect();
-    let first = fits.first()?;
-    // Two names for one thing are none.
-    fits.iter().all(|f| f.fault == first.fault).then(|| first.clone())
+        match chance <= libm::log(CHANCE) {
+            true => fits.push(LseFault { fault, params, meaning, ratio }),
+            false => by_chance = true,
+        }
+    }
+    Some(match fits.first() {
+        None if by_chance => LseVerdict::CannotTell,
+        None => LseVerdict::Unexplained,
+        // Two names for one thing are none.
+        Some(first) if fits.iter().all(|f| f.fault == first.fault) => {
+            LseVerdict::Named(first.clone())
+        }
+        Some(_) => LseVerdict::CannotTell,
+    })
 }
 
 /// How far an lse is off, in units of its bound. Nothing attended has exactly -infinity.

@@ -22,6 +22,7 @@ pub mod trigger;
 use crate::data::image::Poisons;
 use crate::judge::compare::Wrong;
 use crate::judge::diagnose::Diagnosis;
+use crate::judge::diagnose::promise::Promise;
 use crate::judge::trial::{Buffers, Trial};
 use crate::problem::{Pointer, Stage};
 use consensus::Asked;
@@ -49,6 +50,8 @@ pub enum Explanation {
         diagnosis: Box<Diagnosis>,
         /// How many cases were asked.
         asked: Asked,
+        /// A promise of `[numerics]` that would make every case right.
+        promise: Option<Promise>,
         /// What the runs show besides.
         seen: Option<Seen>,
     },
@@ -58,6 +61,8 @@ pub enum Explanation {
         diagnosis: Box<Diagnosis>,
         /// How many cases were asked, and which fault fits the most of them.
         asked: Asked,
+        /// A promise of `[numerics]` that would make every case right.
+        promise: Option<Promise>,
         /// What the runs show besides.
         seen: Option<Seen>,
     },
@@ -71,6 +76,17 @@ impl Explanation {
             Explanation::Seen { seen, .. } => Some(seen),
             Explanation::Fault { seen, .. } | Explanation::Unexplained { seen, .. } => {
                 seen.as_ref()
+            }
+        }
+    }
+
+    /// The promise of `[numerics]` that the manifest does not make, and with which every case that was
+    /// asked would be right.
+    pub fn promise(&self) -> Option<&Promise> {
+        match self {
+            Explanation::Itself | Explanation::Seen { .. } => None,
+            Explanation::Fault { promise, .. } | Explanation::Unexplained { promise, .. } => {
+                promise.as_ref()
             }
         }
     }
