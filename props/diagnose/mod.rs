@@ -3,6 +3,7 @@
 mod capture;
 mod faults;
 mod inject;
+mod merge;
 mod outside;
 mod program;
 mod right;

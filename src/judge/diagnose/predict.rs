@@ -291,10 +291,9 @@ impl Prediction {
         let Prediction { answer, bound: limits, k, v, .. } = self;
         let parts = 0..problem.capacity;
         given_as(problem, unit, recipe.merge, k)?;
-        let own = |part: usize, k: &[f64]| k[part] > f64::NEG_INFINITY;
-        for (part, row) in parts.clone().zip(v.chunks_exact_mut(dims)) {
+        for (lse, row) in k.iter().zip(v.chunks_exact_mut(dims)) {
             // What an empty part left of its output has no weight, whatever it is.
-            if !own(part, k) {
+            if *lse == f64::NEG_INFINITY && recipe.merge != Merge::EmptyAtZero {
                 row.fill(0.0);
             }
         }

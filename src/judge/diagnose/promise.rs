@@ -152,6 +152,8 @@ fn of_size(
     let (mut squares, mut count) = (0.0, 0usize);
     let (mut values, mut typical) = (0.0, 0.0);
     let (mut along, mut size_of_errors) = (0.0, 0.0);
+    // By how much each unit's output is off as a whole.
+    let mut factors = Vec::new();
     for unit in 0..problem.units.len() {
         p.make(problem, &plain, unit, dims).ok()?;
         let sizes = sizes(problem, &plain, unit, place, dtype, p);
@@ -160,6 +162,16 @@ fn of_size(
         fit = fit.and(super::predict::fit(&p.answer.out, &wide, observed, problem.arithmetic.out));
         if !fit.fits() {
             return None;
+        }
+        if place == Place::RowSum {
+            let pairs = || observed.iter().zip(&p.answer.out);
+            let squares: f64 = pairs().map(|(_, want)| want * want).sum();
+            let factor = pairs().map(|(got, want)| (got - want) * want).sum::<f64>() / squares;
+            let mut rest = pairs().zip(&p.bound.out);
+            if !rest.all(|((got, want), own)| (got - want - factor * want).abs() <= *own) {
+                return None;
+            }
+            factors.push(factor);
         }
         for (d, got) in observed.iter().enumerate() {
             let (want, own, size) = (p.answer.out[d], p.bound.out[d], sizes[d]);
@@ -183,9 +195,16 @@ fn of_size(
     let n = count as f64;
     let size = libm::sqrt(squares / n);
     let small = 4.0 * libm::sqrt(typical) <= SMALL * libm::sqrt(values);
-    // Errors of one row sum are along a head's output; of all others they are along nothing.
-    let leans = place != Place::RowSum
-        && along.abs() > 4.0 / libm::sqrt(n) * libm::sqrt(size_of_errors * values);
+    // Errors of a row sum are a factor for each head, and not the same for all of them; all others
+    // are along nothing.
+    let leans = match place {
+        Place::RowSum => {
+            let mean = factors.iter().sum::<f64>() / factors.len() as f64;
+            let apart: Vec<f64> = factors.iter().map(|f| f - mean).collect();
+            factors.len() < 4 || rms(&apart) < 0.1 * rms(&factors)
+        }
+        _ => along.abs() > 4.0 / libm::sqrt(n) * libm::sqrt(size_of_errors * values),
+    };
     (SIZES.contains(&size) && small && !leans).then_some((fit, size))
 }
 

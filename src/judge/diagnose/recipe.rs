@@ -457,7 +457,7 @@ pub enum Merge {
     WithoutFirst,
     /// Without the last part.
     WithoutLast,
-    /// A part without keys counts as if its lse were 0, with zeros for an output.
+    /// A part without keys counts as if its lse were 0, with what lies in its output.
     EmptyAtZero,
     /// The lse of part i of row r read where that of `[heads, batch, parts]` would be.
     HeadsOutside,
