@@ -640,7 +640,7 @@ pub static FAULTS: [Fault; COUNT] = [
         advice: "the type of that accumulator: f32; or say so: `accumulate` in [numerics]",
         rank: Rank::Searched,
         search: Search::Each,
-        follows: &["type"],
+        follows: &["type", "tile"],
         members: members::sums,
     },
     Fault {

@@ -399,9 +399,18 @@ pub fn sums(_: &Problem<'_>) -> Vec<Member> {
             put("row_sum", sum, false, Change::Combine(Combine::RowSum(sum)));
         }
     }
+    for (dtype, tile) in NARROW.into_iter().flat_map(|t| RUNNING.map(|tile| (t, tile))) {
+        let mut member = of_type(dtype, "pv", Change::Combine(Combine::Running(dtype, tile)));
+        member.params.insert("variant", Param::Text("from tile to tile".into()));
+        member.params.insert("tile", Param::Int(tile));
+        members.push(member);
+    }
     members.sort_by_key(|m| m.params.len());
     members
 }
+
+/// Tiles of keys after which an accumulator may be rounded.
+const RUNNING: [usize; 6] = [16, 32, 64, 128, 256, 512];
 
 /// Scores in 16 bits.
 pub fn narrow_scores(_: &Problem<'_>) -> Vec<Member> {
@@ -573,9 +582,20 @@ pub fn tails(p: &Problem<'_>) -> Vec<Member> {
     let mut all: Vec<usize> = (2..=p.seq_len).collect();
     prefer_powers(&mut all);
     let default = |tile: usize| tile.is_power_of_two() && (4..=512).contains(&tile);
-    all.into_iter()
-        .map(|tile| searched("tile", tile, default(tile), Change::End(End::Tile(tile), false)))
-        .collect()
+    let of = |tile: &usize| {
+        searched("tile", *tile, default(*tile), Change::End(End::Tile(*tile), false))
+    };
+    let mut members: Vec<Member> = all.iter().map(of).collect();
+    if p.window_len > 0 {
+        // The window may be counted from where the keys end.
+        let tiles = all.into_iter().filter(|tile| default(*tile));
+        members.extend(tiles.map(|tile| {
+            let mut member = searched("tile", tile, true, Change::End(End::Tile(tile), true));
+            member.params.insert("window", Param::Text("follows".into()));
+            member
+        }));
+    }
+    members
 }
 
 /// Even parts that are tried, besides one cut in every place. Two are no cut where the sequences of

@@ -136,6 +136,65 @@ fn put(
     answer.abs_scores[n] = if error.is_finite() { error / unit } else { 0.0 };
 }
 
+/// The relative errors of the weights in `answer`, as f32 makes them.
+fn errors_of_weights(answer: &Answer) -> Vec<f64> {
+    let u = single();
+    let keys = answer.probs.len() as f64;
+    let weighted = answer.probs.iter().zip(&answer.abs_scores).map(|(p, s)| p * s);
+    let mean: f64 = weighted.sum();
+    let of = |(s, size): (&f64, &f64)| {
+        let score = TYPICAL * u * (size + mean);
+        score + (4.0 + (s - answer.max).abs() + libm::sqrt(keys)) * u
+    };
+    answer.scores.iter().zip(&answer.abs_scores).map(of).collect()
+}
+
+/// P·V of the softmax in `answer`, its sums in f32 within a tile of keys and rounded to 16 bits after
+/// each, as an online softmax with 16-bit accumulators has them; into its `out` with a bound.
+pub fn running_values(
+    (dtype, tile): (DType, usize),
+    sink: Option<f64>,
+    v: &[f64],
+    dims: usize,
+    a: &Arithmetic,
+    answer: &mut Answer,
+    bounds: &mut Vec<f64>,
+) {
+    let u = single();
+    let keys = answer.scores.len();
+    let errors = errors_of_weights(answer);
+    let mut sums = vec![Span::default(); dims];
+    let mut max = sink.unwrap_or(f64::NEG_INFINITY);
+    for first in (0..keys).step_by(tile.max(1)) {
+        let range = first..(first + tile).min(keys);
+        let larger = answer.scores[range.clone()].iter().copied().fold(max, f64::max);
+        let rescale = if max == f64::NEG_INFINITY { 0.0 } else { libm::exp(max - larger) };
+        max = larger;
+        let weights: Vec<(f64, f64)> =
+            range.clone().map(|n| (libm::exp(answer.scores[n] - max), errors[n])).collect();
+        for (d, sum) in sums.iter_mut().enumerate() {
+            let kept = Span { low: sum.low * rescale, high: sum.high * rescale };
+            let (mut added, mut error) = (0.0, 4.0 * u * kept.middle().abs());
+            for (n, (w, e)) in range.clone().zip(&weights) {
+                let term = w * v[n * dims + d];
+                added += term;
+                error += term.abs() * (e + u);
+            }
+            *sum = kept.plus(Span::of(added)).rounded(dtype, error);
+        }
+    }
+    let l = answer.denominator;
+    answer.out.clear();
+    bounds.clear();
+    for sum in &sums {
+        let (out, open) = (sum.middle() / l, sum.radius() / l);
+        answer.out.push(if keys > 0 { out } else { 0.0 });
+        let own = (4.0 + libm::sqrt(keys as f64)) * u;
+        let stored = a.out.unit_roundoff().max(u);
+        bounds.push(open + (own + u + stored) * out.abs() + a.out.min_subnormal() / 2.0);
+    }
+}
+
 /// P·V summed in 16 bits, of the softmax in `answer`, into its `out` with a bound.
 pub fn sum_of_values(
     way: &Sum16,
@@ -149,18 +208,7 @@ pub fn sum_of_values(
     let u = single();
     let keys = answer.probs.len() as f64;
     let l = if normalised { 1.0 } else { answer.denominator };
-    let weighted = answer.probs.iter().zip(&answer.abs_scores).map(|(p, s)| p * s);
-    let mean: f64 = weighted.sum();
-    // The relative errors of the weights.
-    let errors: Vec<f64> = answer
-        .scores
-        .iter()
-        .zip(&answer.abs_scores)
-        .map(|(s, size)| {
-            let score = TYPICAL * u * (size + mean);
-            score + (4.0 + (s - answer.max).abs() + libm::sqrt(keys)) * u
-        })
-        .collect();
+    let errors = errors_of_weights(answer);
     answer.out.clear();
     bounds.clear();
     for d in 0..dims {

@@ -1,7 +1,7 @@
 //! What a recipe makes of a unit: the output in f64 from the raw buffers, and the error bound of
 //! that prediction.
 
-use super::narrow::{narrow, row_sum, score, single_scores, sum_of_values};
+use super::narrow::{narrow, row_sum, running_values, score, single_scores, sum_of_values};
 use super::problem::{Memory, Problem, Task, Unit};
 use super::recipe::{Cache, Combine, Form, How, Merge, Reading, Recipe};
 use crate::judge::compare;
@@ -197,6 +197,11 @@ impl Prediction {
             Combine::SumOfValues(sum, normalised) => {
                 softmax(sink, answer);
                 sum_of_values(&sum, normalised, v, dims, a, answer, &mut limits.out);
+                return Ok(());
+            }
+            Combine::Running(dtype, tile) => {
+                softmax(sink, answer);
+                running_values((dtype, tile), sink, v, dims, a, answer, &mut limits.out);
                 return Ok(());
             }
             Combine::Split(how, parts) if !keys.is_empty() => {

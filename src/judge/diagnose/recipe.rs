@@ -415,6 +415,9 @@ pub enum Combine {
     Narrow(Narrow),
     /// P·V alone summed in 16 bits, with P divided by the denominator before or after.
     SumOfValues(Sum16, bool),
+    /// P·V summed in f32 within a tile of so many keys, and in 16 bits from tile to tile, relative to
+    /// the largest score so far.
+    Running(DType, usize),
     /// The denominator alone summed in 16 bits.
     RowSum(Sum16),
 }

@@ -717,7 +717,7 @@ fn is_screened(change: &Change) -> bool {
 fn screened<'s>(screen: &'s Screen, change: &Change, keys: usize) -> Option<(&'s Left, usize)> {
     match change {
         Change::Window(w) => Some((&screen.windows, (*w).min(keys))),
-        Change::End(End::Tile(tile), _) => Some((&screen.tails, keys - keys % tile)),
+        Change::End(End::Tile(tile), false) => Some((&screen.tails, keys - keys % tile)),
         Change::Combine(Combine::Split(how, Parts::Cut(cut))) => {
             let left = if *how == How::Sum { &screen.sums } else { &screen.means };
             Some((left, (*cut).min(keys)))

@@ -2,6 +2,7 @@
 
 use super::seen::Seen;
 use super::{Evidence, Explanation};
+use crate::judge::diagnose::catalogue::FAULTS;
 use crate::judge::diagnose::check::{Candidate, Checked};
 use crate::judge::diagnose::failing::{of_append, problem_of};
 use crate::judge::diagnose::lse::{LseFault, LseVerdict, explain_lse};
@@ -138,7 +139,12 @@ fn of_lse(problems: &[(&Case, Problem<'_>)], seen: Option<Seen>) -> Explanation 
         let diagnosis = Box::new(diagnosis);
         return Explanation::Unexplained { diagnosis, asked, promise: None, seen };
     };
-    let same = |f: &&&LseFault| f.fault == first.fault && f.params == first.params;
+    // A parameter that follows the case need not be the same.
+    let own = |f: &LseFault| match FAULTS.iter().find(|known| known.id == f.fault) {
+        Some(known) => known.own(&f.params),
+        None => f.params.clone(),
+    };
+    let same = |f: &&&LseFault| f.fault == first.fault && own(f) == own(first);
     let fits = named.iter().filter(same).count();
     if refuted || fits < named.len() {
         let asked = Asked { cases, fits, most: Some(first.fault.to_owned()) };
