@@ -4,6 +4,7 @@ use super::catalogue::{Param, Params};
 use super::problem::Problem;
 use super::{Diagnosis, Options, Verdict, diagnose};
 use crate::data::image::{Image, Poisons};
+use crate::device::interrupt;
 use crate::judge::compare::{ratio, values};
 use crate::judge::trial::{Buffers, Failure, Trial};
 use crate::oracle::Arithmetic;
@@ -23,6 +24,16 @@ const MOST_TRIED: usize = 8;
 /// Which fault explains what failed. The shrunk case is the smallest that fails, and often too small
 /// to tell faults apart: then larger ones that failed alike are asked, the cheapest first.
 pub fn explain<'f>(
+    trial: &mut Trial,
+    shrunk: (&Case, &Failure),
+    larger: impl Iterator<Item = (&'f Case, &'f Failure)>,
+) -> Option<Diagnosis> {
+    let found = found_of(trial, shrunk, larger);
+    // A search that an interrupt cut short has tried too little to say anything.
+    found.filter(|_| !interrupt::is_requested())
+}
+
+fn found_of<'f>(
     trial: &mut Trial,
     shrunk: (&Case, &Failure),
     larger: impl Iterator<Item = (&'f Case, &'f Failure)>,
@@ -53,7 +64,7 @@ fn of_finding(
     options: Options,
 ) -> Option<Diagnosis> {
     let stray = failure.property == "stray-write";
-    if !failure.property.starts_with("oracle") && !stray {
+    if interrupt::is_requested() || !failure.property.starts_with("oracle") && !stray {
         return None;
     }
     let arithmetic = trial.arithmetic(case);

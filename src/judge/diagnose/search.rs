@@ -9,6 +9,7 @@ use super::problem::{Problem, Task};
 use super::profile::{Hypothesis, Probe};
 use super::ranges::{Left, Screen, screen};
 use super::recipe::{Cache, Combine, End, How, Parts, Reading, Recipe};
+use crate::device::interrupt;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -380,10 +381,15 @@ impl<'p, 'a> Search<'p, 'a> {
         })
     }
 
+    /// After an interrupt nothing fits: who asked drops the answer, and the search is over at once.
     fn unit(&mut self, recipe: &Recipe, unit: usize, dims: usize) -> Fit {
+        let none = Fit { ratio: f64::INFINITY, mae: f64::INFINITY, finite: 0 };
+        if interrupt::is_requested() {
+            return none;
+        }
         match self.prediction.make(self.problem, recipe, unit, dims) {
             Ok(()) => self.prediction.fit(self.problem, unit),
-            Err(_) => Fit { ratio: f64::INFINITY, mae: f64::INFINITY, finite: 0 },
+            Err(_) => none,
         }
     }
 
