@@ -12,6 +12,7 @@
 //! | scores and weights beside the output | `beside` |
 //! | the right answer, to be written | `attend` |
 //! | a case that failed in a sweep | `failing` |
+//! | a file that a sweep saved | `saved` |
 //! | what figures show of a slice | `profile` |
 //! | the verdict | here; in words in `words` |
 //!
@@ -31,6 +32,7 @@ pub mod problem;
 pub mod profile;
 mod ranges;
 pub mod recipe;
+pub mod saved;
 pub mod search;
 mod words;
 
