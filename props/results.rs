@@ -151,10 +151,10 @@ fn ended_by(bench: &Bench, args: &[&str], signal: &str, after: Duration) -> (Ran
 /// How long the end of a run may take. Alone it takes a tenth of a second; other tests run beside it.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// A kernel that writes nothing, and takes for ever where a sequence has more than 20 keys.
+/// A kernel that writes nothing, and takes for ever where a sequence has more than 100 keys.
 fn slow_and_wrong() -> PathBuf {
     let first = "    extern __shared__ float shared[];";
-    let slow = "    if (seq_lens[blockIdx.y] > 20) for (volatile long i = 0; i < 200000000000; ++i) {}\n    \
+    let slow = "    if (seq_lens[blockIdx.y] > 100) for (volatile long i = 0; i < 200000000000; ++i) {}\n    \
                 if (group > 0) return;\n    extern __shared__ float shared[];";
     mutated("slow_and_wrong", &[("decode_online.hip", first, slow)]).join("decode_online.toml")
 }
@@ -163,7 +163,7 @@ fn slow_and_wrong() -> PathBuf {
 fn a_signal_ends_a_sweep_at_once_and_what_was_judged_is_in_every_file() {
     let kernel = slow_and_wrong();
     let kernel = kernel.to_str().expect("a plain path");
-    let narrow = ["--dtype", "f32", "--head-dim", "64", "--wave", "32", "-j", "2"];
+    let narrow = ["--dtype", "f32", "--head-dim", "64", "--wave", "32", "-j", "4"];
     // Compiled before: then a short wait is enough for the first cases.
     let short = ["sweep", kernel, "--seq-len", "1..9", "--cases", "8"];
     Bench::new().run([&short[..], &narrow].concat()).ends_with(1);
@@ -179,7 +179,8 @@ fn a_signal_ends_a_sweep_at_once_and_what_was_judged_is_in_every_file() {
             "--save",
             "saved",
         ];
-        let sweep = ["sweep", kernel, "--cases", "100000", "--time-limit", "10m"];
+        let slow = ["--cases", "100000", "--seq-len", "1..120", "--time-limit", "10m"];
+        let sweep = [&["sweep", kernel][..], &slow].concat();
         let args = [&sweep[..], &narrow, &files].concat();
         let (ran, took) = ended_by(&bench, &args, signal, Duration::from_secs(4));
         let ran = ran.ends_with(1);
@@ -207,7 +208,7 @@ fn an_interrupt_without_a_fault_is_incomplete() {
     let bench = Bench::new();
     let kernel = slow_and_wrong();
     let kernel = kernel.to_str().expect("a plain path");
-    let slow = ["--seq-len", "40..50", "--cases", "50", "--time-limit", "10m", "--dtype", "f32"];
+    let slow = ["--seq-len", "140..150", "--cases", "50", "--time-limit", "10m", "--dtype", "f32"];
     let narrow = ["--head-dim", "64", "--wave", "32", "--json", "result.json"];
     let args = [&["sweep", kernel][..], &slow, &narrow].concat();
     let (ran, took) = ended_by(&bench, &args, "-TERM", Duration::from_secs(2));
@@ -237,7 +238,7 @@ fn an_interrupt_without_a_fault_is_incomplete() {
     assert!(!json(&bench.dir().join("trace.json"))["rows"].as_array().expect("rows").is_empty());
 
     let saved = bench.dir().join("slow.safetensors");
-    vacuous("hq=1,hkv=1,d=64,n=40,dt=f32", kernel_of(&slow_and_wrong()))
+    vacuous("hq=1,hkv=1,d=64,n=140,dt=f32", kernel_of(&slow_and_wrong()))
         .write(&saved)
         .expect("saved");
     let replay = ["replay", "slow.safetensors", "--time-limit", "10m"];
@@ -324,7 +325,7 @@ fn a_target_that_cannot_be_written_is_refused_before_the_work() {
         ("file/below", &["file/below", "Not a directory"]),
         ("none/x.json", &["none/x.json", "no folder none"]),
         ("folder", &["folder", "that is a folder"]),
-        ("", &["the name of the file is empty"]),
+        ("", &["a value is required"]),
         ("/proc/x.json", &["/proc/x.json", "cannot be written"]),
         ("/dev/fd/987", &["/dev/fd/987", "cannot be written"]),
     ];

@@ -172,9 +172,6 @@ pub fn check_writable(path: &Path) -> Result<()> {
 /// Whether the file that an option names can be written: said before the work, not after it.
 pub fn check_file(option: &str, path: &Path) -> Result<()> {
     let shown = path.display();
-    if path.as_os_str().is_empty() {
-        bail!("{option}: the name of the file is empty; name a file");
-    }
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|f| !f.exists() && !is_below_a_file(f)) {
         bail!("{option} {shown}: there is no folder {}; make it", folder.display());

@@ -110,8 +110,12 @@ fn several(mut bench: Bench<'_>, files: &[PathBuf]) -> Result<Found> {
             Err(error) if is_interrupt(&error) => break,
             Err(error) => {
                 let (words, shown) = (in_words(&error), file.display().to_string());
-                let named = words.contains(&shown);
-                say(&format!("error: {}{words}", if named { "" } else { &format!("{shown}: ") }));
+                let said = if words.contains(&shown) {
+                    format!("error: {words}")
+                } else {
+                    format!("error: {shown}: {words}")
+                };
+                say(&said);
                 tell(&format!("ERROR       {shown}: not replayed\n"));
                 documents.push(json!({
                     "format": REPLAY_FORMAT, "file": shown, "verdict": "error", "error": words,
