@@ -17,6 +17,7 @@ mod own_kernel;
 mod plot;
 mod program;
 mod report;
+mod results;
 mod sanitize;
 mod sensitivity;
 mod stage_bounds;

@@ -5,7 +5,7 @@ use super::document::{Ceiling, Row};
 use super::shapes::Shape;
 use super::stats::{Times, middle};
 use super::workload::{Helpers, Reading, STAGES, Workload, layout};
-use crate::device::{Device, Launch, Module, RunError, Subject, Telemetry, Timing};
+use crate::device::{Device, Launch, Module, RunError, Subject, Telemetry, Timing, interrupt};
 use crate::judge::trial::{Trial, TrialError};
 use crate::kernel::{Manifest, Promise};
 use crate::problem::{Case, Layout, Storage};
@@ -167,6 +167,8 @@ impl Bench {
                 let known = |bytes| entries.iter().find(|e| e.workload.kv_bytes == bytes)?.reading;
                 match self.enter(trial, shape, &case, by_rule, &known, &mut oracles) {
                     Ok(entry) => entries.push(entry),
+                    // What an interrupt cut short says nothing of the kernel.
+                    Err(_) if interrupt::is_requested() => return (entries, rows),
                     Err(row) => rows.push(*row),
                 }
             }
@@ -187,14 +189,16 @@ impl Bench {
                     failed.push((index, error));
                 }
             }
+            if interrupt::is_requested() {
+                break;
+            }
             for (index, error) in failed.into_iter().rev() {
                 let entry = entries.remove(index);
                 rows.push(refused(entry.row, error));
             }
         }
-        for entry in entries {
-            rows.push(entry.finish());
-        }
+        // An interrupt may have come before the first round of some.
+        rows.extend(entries.into_iter().filter(|e| !e.rounds.is_empty()).map(Entry::finish));
         rows
     }
 

@@ -1,7 +1,7 @@
 //! `attnbench attend`.
 
 use super::Found;
-use super::common::{check_writable, json_on_stdout, print, write_json};
+use super::common::{check_file, check_writable, json_on_stdout, print, write_json};
 use anyhow::{Result, bail};
 use attnbench::data::slice::KvSlice;
 use attnbench::judge::diagnose::attend::attended;
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 /// Arguments of `attend`.
 #[derive(clap::Args)]
+#[command(after_help = super::statuses(&[(0, "the file is written"), super::TROUBLE]))]
 pub struct Args {
     /// A captured slice
     #[arg(value_name = "SLICE")]
@@ -35,6 +36,7 @@ pub fn run(args: &Args) -> Result<Found> {
     if same_file(&output, &args.slice) {
         bail!("{} is the slice itself; name another file with -o", output.display());
     }
+    check_file("-o", &output)?;
     let right = attended(&slice)?;
     right.write(&output)?;
     if let Some(path) = &args.json {

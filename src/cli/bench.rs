@@ -2,8 +2,8 @@
 
 use super::Found;
 use super::common::{
-    ReportTo, check_writable, command_line, drivable, json_on_stdout, on_interrupt, print,
-    registry, write_json,
+    ReportTo, all_of, check_writable, command_line, drivable, json_on_stdout, on_interrupt, print,
+    registry, say, write_json,
 };
 use super::machine::Machine;
 use super::sweep::parse_time;
@@ -13,17 +13,23 @@ use attnbench::bench::shapes::{self, Shape};
 use attnbench::bench::stats::Change;
 use attnbench::bench::{Bench, Options, WARM, compare, share};
 use attnbench::device::cpu::CpuConfig;
+use attnbench::device::interrupt;
 use attnbench::kernel::Manifest;
 use attnbench::problem::{DTypes, Layout};
 use attnbench::report::bench as tables;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
+#[command(after_help = super::statuses(&[
+    (0, "what was asked for was timed"),
+    (1, "a kernel is wrong, faster than the memory allows, or with --compare slower than it was"),
+    (2, "the request, a file or the machine was at fault, or no row could be timed"),
+    (3, "an interrupt ended the bench, and no row so far is at fault"),
+]))]
 pub struct Args {
     /// Built-in kernels by name, or paths of manifests; all built-in ones of stage decode where none is
     /// given
@@ -107,21 +113,22 @@ pub fn run(args: &Args) -> Result<Found> {
     if let Some(old) = &old {
         document.changes = compare::changes(&document.rows, old, args.tolerance / 100.0);
     }
+    let value = serde_json::to_value(&document)?;
+    let json = args.json.as_deref().map_or(Ok(()), |path| write_json(path, &value));
+    let report = args.report.write(&value);
+    // Last: a terminal that was closed keeps back no file.
+    let mut printed = Ok(());
     if !quiet {
-        print(&text(&document, old.as_ref()))?;
+        printed = print(&text(&document, old.as_ref()));
         for name in devices_of_peers.iter().filter(|name| **name != document.device.name) {
-            eprintln!(
+            say(&format!(
                 "warning: others' figures are of {name}, and these of {}: what differs need not be the \
                  kernel",
                 document.device.name
-            );
+            ));
         }
     }
-    let value = serde_json::to_value(&document)?;
-    if let Some(path) = &args.json {
-        write_json(path, &value)?;
-    }
-    args.report.write(&value)?;
+    all_of([json, report, printed])?;
     Ok(found(&document))
 }
 
@@ -160,8 +167,7 @@ fn measure(args: &Args, quiet: bool) -> Result<Document> {
     if !quiet {
         print(&format!("device {}, seed {}\n", device.describe_choice(), args.seed))?;
     }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    on_interrupt(&interrupted)?;
+    let interrupted = on_interrupt()?;
     let options = Options {
         rounds: args.rounds,
         replays: args.replays,
@@ -182,7 +188,10 @@ fn measure(args: &Args, quiet: bool) -> Result<Document> {
         rows.extend(bench.shape(shape));
         bar.inc(1);
     }
-    let ceiling = bench.ceiling()?;
+    let ceiling = match bench.ceiling() {
+        Err(error) if error.is_interrupt() => None,
+        ceiling => ceiling?,
+    };
     bar.finish_and_clear();
     share(&mut rows, ceiling.as_ref());
     Ok(Document {
@@ -262,6 +271,8 @@ fn found(document: &Document) -> Found {
     let slower = document.changes.iter().any(|change| change.change == Change::Slower);
     if any("wrong") || any("impossible") || slower {
         Found::Fault
+    } else if interrupt::is_requested() {
+        Found::Incomplete
     } else if any("right") {
         Found::Nothing
     } else {

@@ -1,19 +1,22 @@
 //! What several commands share: devices, kernels, captured slices, JSON output.
 
+use super::Found;
 use anstyle::AnsiColor;
 use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
+use attnbench::data::file;
 use attnbench::data::golden;
 use attnbench::data::slice::KvSlice;
-use attnbench::device::CompileError;
 use attnbench::device::cpu::{CpuConfig, Variant};
 use attnbench::device::finding::{Class, RaceModel};
+use attnbench::device::{CompileError, interrupt};
+use attnbench::judge::replay::ReplayFailure;
+use attnbench::judge::trial::TrialError;
 use attnbench::kernel::{Manifest, Registry};
 use attnbench::problem::Case;
 use attnbench::report::{figures, html};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -122,14 +125,35 @@ pub fn captured(folder: Option<&Path>) -> Result<Vec<(Captured, Case)>> {
     let mut captured = Vec::new();
     for (name, slice) in slices {
         for warning in slice.warnings() {
-            eprintln!("warning: {name}: {warning}");
+            say(&format!("warning: {name}: {warning}"));
         }
         match Captured::new(name, slice)? {
             Some(pair) => captured.push(pair),
-            None => eprintln!("warning: {name}: a batch is not re-cut; left out of the sweep"),
+            None => say(&format!("warning: {name}: a batch is not re-cut; left out of the sweep")),
         }
     }
     Ok(captured)
+}
+
+/// The slices that arguments name: files as given, and those in folders, sorted.
+pub fn slice_files(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path)
+            .with_context(|| format!("cannot list the folder {}", path.display()))?;
+        let mut inside: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+        inside.retain(|p| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")));
+        if inside.is_empty() {
+            bail!("the folder {} has no .safetensors file; give one that has", path.display());
+        }
+        inside.sort();
+        files.extend(inside);
+    }
+    Ok(files)
 }
 
 /// Whether `--json -` took standard output.
@@ -139,19 +163,29 @@ pub fn json_on_stdout(json: Option<&Path>) -> bool {
 
 /// Whether a JSON document can be written: said before the work, not after it.
 pub fn check_writable(path: &Path) -> Result<()> {
+    if path == Path::new("-") {
+        return Ok(());
+    }
     check_file("--json", path)
 }
 
 /// Whether the file that an option names can be written: said before the work, not after it.
 pub fn check_file(option: &str, path: &Path) -> Result<()> {
+    let shown = path.display();
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|f| !f.is_dir()) {
-        bail!("{option} {}: there is no folder {}; make it", path.display(), folder.display());
+    if let Some(folder) = folder.filter(|f| !f.exists() && !is_below_a_file(f)) {
+        bail!("{option} {shown}: there is no folder {}; make it", folder.display());
     }
     if path.is_dir() {
-        bail!("{option} {}: that is a folder; name a file", path.display());
+        bail!("{option} {shown}: that is a folder; name a file");
     }
-    Ok(())
+    file::check(path)
+        .with_context(|| format!("{option} {shown} cannot be written; name a file that can be"))
+}
+
+/// Whether something above a path is no folder, so that none can be made there.
+fn is_below_a_file(path: &Path) -> bool {
+    path.ancestors().find(|above| above.exists()).is_some_and(|above| !above.is_dir())
 }
 
 /// Where a report for people goes.
@@ -179,16 +213,14 @@ impl ReportTo {
             format!("--report {shown}: nothing can be written there; name a folder of your own")
         })?;
         for name in [PAGE, RESULT] {
-            let file = folder.join(name);
-            if file.is_dir() {
+            let path = folder.join(name);
+            if path.is_dir() {
                 bail!("--report {shown}: {name} is a folder there; name another folder");
             }
             // One that lies there already is replaced at the end, and kept until then.
-            if file.exists() {
-                std::fs::OpenOptions::new().write(true).open(&file).with_context(|| {
-                    format!("--report {shown}: {name} there cannot be replaced; remove it")
-                })?;
-            }
+            file::check(&path).with_context(|| {
+                format!("--report {shown}: {name} there cannot be replaced; remove it")
+            })?;
         }
         Ok(())
     }
@@ -196,9 +228,8 @@ impl ReportTo {
     /// Writes the report of a document, and the document; nothing where none is asked for.
     pub fn write(&self, document: &serde_json::Value) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        write_json(&folder.join(RESULT), document)?;
         let page = html::page(document, &figures::of(std::slice::from_ref(document)));
-        write_text(&folder.join(PAGE), &page)
+        all_of([write_json(&folder.join(RESULT), document), write_text(&folder.join(PAGE), &page)])
     }
 }
 
@@ -217,10 +248,26 @@ pub fn write_json(path: &Path, document: &serde_json::Value) -> Result<()> {
     write_text(path, &text)
 }
 
-/// Writes a file.
+/// Writes a file whole or not at all.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text)
+    write_bytes(path, text.as_bytes())
+}
+
+/// Writes a file whole or not at all.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    file::write(path, bytes)
         .with_context(|| format!("cannot write {}; name a file that can be", path.display()))
+}
+
+/// The first error of what has all been tried: one file that cannot be written keeps back no other.
+pub fn all_of(tried: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    tried.into_iter().fold(Ok(()), |all, one| all.and_then(|()| one))
+}
+
+/// Says a line on standard error. Where that is gone (a terminal that was closed) the run goes on, and
+/// its files are written.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// The command line, as the documents have it.
@@ -276,21 +323,39 @@ pub fn in_words(error: &anyhow::Error) -> String {
     text
 }
 
+/// Whether an error says no more than that an interrupt ended the work.
+pub fn is_interrupt(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let of_trial = cause.downcast_ref::<TrialError>().is_some_and(TrialError::is_interrupt);
+        let of_replay = cause
+            .downcast_ref::<ReplayFailure>()
+            .is_some_and(|e| matches!(e, ReplayFailure::Trial(e) if e.is_interrupt()));
+        let compiling = cause.downcast_ref::<CompileError>();
+        of_trial || of_replay || matches!(compiling, Some(CompileError::Interrupted))
+    })
+}
+
 /// Whether an error means that there is no compiler or no cache at all: no kernel can run.
 pub fn is_fatal(error: &CompileError) -> bool {
     matches!(error, CompileError::NoCompiler(_) | CompileError::Io { .. })
 }
 
-/// The first Ctrl-C ends the sweep and keeps what was found; the second ends the program.
-pub fn on_interrupt(interrupted: &Arc<AtomicBool>) -> Result<()> {
-    let flag = Arc::clone(interrupted);
-    ctrlc::set_handler(move || {
+/// The first Ctrl-C, SIGTERM or SIGHUP ends the run and keeps what was found; the second ends the
+/// program. Gives the flag that the first one sets.
+pub fn on_interrupt() -> Result<&'static AtomicBool> {
+    let flag = interrupt::flag();
+    let outlives_terminal = interrupt::hangup_is_ignored();
+    ctrlc::set_handler(|| {
         if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(2);
+            std::process::exit(Found::Trouble.status().into());
         }
-        eprintln!("interrupted: finishing with what was found (again to end at once)");
+        say("interrupted: finishing with what was found (again to end at once)");
     })
-    .context("cannot watch for Ctrl-C")
+    .context("cannot watch for signals")?;
+    if outlives_terminal {
+        interrupt::ignore_hangup();
+    }
+    Ok(flag)
 }
 
 #[cfg(test)]

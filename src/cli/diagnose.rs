@@ -2,25 +2,31 @@
 
 use super::Found;
 use super::common::{
-    ReportTo, check_writable, command_line, json_on_stdout, on_interrupt, print, write_json,
+    ReportTo, all_of, check_writable, command_line, json_on_stdout, on_interrupt, print,
+    slice_files, write_json,
 };
-use anyhow::{Context, Result, bail};
-use attnbench::data::slice::KvSlice;
+use anyhow::Result;
+use attnbench::data::slice::{KvSlice, SliceError, SliceProblem, StageSlice};
 use attnbench::judge::diagnose::problem::Problem;
 use attnbench::judge::diagnose::profile::profile;
-use attnbench::judge::diagnose::{Diagnosis, Options, Verdict, diagnose};
+use attnbench::judge::diagnose::{Diagnosis, Options, Verdict, diagnose, saved};
 use attnbench::report::diagnose::{Captured, Judged, describe, document, headline, summary};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Arguments of `diagnose`.
 #[derive(clap::Args)]
+#[command(after_help = super::statuses(&[
+    (0, "every output is right"),
+    (1, "an output is wrong, or a file was saved for another fault, whatever became of the other files"),
+    (2, "a file cannot be judged, or the request or the machine was at fault"),
+    (3, "an interrupt ended the judging: files were not reached, and none so far is at fault"),
+]))]
 pub struct Args {
-    /// Captured slices, or folders of them
+    /// Captured slices, cases that a sweep saved, or folders of them
     #[arg(value_name = "SLICE|DIR", required = true)]
     slices: Vec<PathBuf>,
     /// Try no pairs of faults where a single one does not fit
@@ -42,41 +48,17 @@ pub fn run(args: &Args) -> Result<Found> {
         check_writable(path)?;
     }
     args.report.check()?;
-    let files = files(&args.slices)?;
+    let files = slice_files(&args.slices)?;
     let quiet = json_on_stdout(args.json.as_deref());
-    let interrupted = Arc::new(AtomicBool::new(false));
-    on_interrupt(&interrupted)?;
-    let judged = judge_all(args, &files, quiet, &interrupted);
+    let interrupted = on_interrupt()?;
+    let judged = judge_all(args, &files, quiet, interrupted);
     let document = document(&command_line(), &judged);
-    if let Some(path) = &args.json {
-        write_json(path, &document)?;
-    }
-    args.report.write(&document)?;
-    if !quiet {
-        print(&text(&judged, files.len()))?;
-    }
+    all_of([
+        args.json.as_deref().map_or(Ok(()), |path| write_json(path, &document)),
+        args.report.write(&document),
+        if quiet { Ok(()) } else { print(&text(&judged, files.len())) },
+    ])?;
     Ok(found(&judged, files.len()))
-}
-
-/// The slices that the arguments name: files as given, and those in folders, sorted.
-fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in given {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let entries = std::fs::read_dir(path)
-            .with_context(|| format!("cannot list the folder {}", path.display()))?;
-        let mut inside: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
-        inside.retain(|p| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")));
-        if inside.is_empty() {
-            bail!("the folder {} has no .safetensors file; give one that has", path.display());
-        }
-        inside.sort();
-        files.extend(inside);
-    }
-    Ok(files)
 }
 
 /// `profiled`: with what figures and documents show besides.
@@ -84,10 +66,10 @@ fn judge(path: &Path, options: Options, profiled: bool) -> Judged {
     let file = path.display().to_string();
     let mut captured = None;
     let diagnosis = match KvSlice::read(path) {
-        Err(error) => Diagnosis::invalid(error.to_string()),
+        Err(error) => of_stage(path, options, &error),
         Ok(slice) => {
             let mut d = match Problem::of_slice(&slice) {
-                Ok(problem) => {
+                Ok(problem) => saved::of_slice(&slice, || {
                     if profiled {
                         let profile = profile(&problem);
                         let unit = |u: &usize| (problem.units[*u].s, problem.units[*u].h);
@@ -104,7 +86,7 @@ fn judge(path: &Path, options: Options, profiled: bool) -> Judged {
                     // What the file says that P is held in is a promise; other types are none of its.
                     let promises = slice.probs_type.is_none();
                     diagnose(&problem, Options { promises, ..options })
-                }
+                }),
                 Err(error) => Diagnosis::invalid(error.to_string()),
             };
             for warning in slice.warnings() {
@@ -114,6 +96,16 @@ fn judge(path: &Path, options: Options, profiled: bool) -> Judged {
         }
     };
     Judged { file, diagnosis, captured }
+}
+
+/// A file that is no kv-slice: a case of another stage, or none that can be judged.
+fn of_stage(path: &Path, options: Options, error: &SliceError) -> Diagnosis {
+    let other_format = matches!(*error.problem, SliceProblem::Format { .. });
+    match StageSlice::read(path) {
+        Ok(Some(slice)) if other_format => saved::of_stage(&slice, options),
+        Err(broken) if other_format => Diagnosis::invalid(broken.to_string()),
+        _ => Diagnosis::invalid(error.to_string()),
+    }
 }
 
 /// Every file, on several threads, in the order given; those not reached when interrupted are left
@@ -142,6 +134,10 @@ fn judge_all(args: &Args, files: &[PathBuf], quiet: bool, interrupted: &AtomicBo
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(path) = files.get(index) else { break };
                     let judged = judge(path, options, profiled);
+                    // What an interrupt cut short is not judged.
+                    if interrupted.load(Ordering::Relaxed) {
+                        break;
+                    }
                     bar.set_message(headline(&judged.diagnosis));
                     bar.inc(1);
                     results.lock().expect("no thread panicked").push((index, judged));
@@ -180,8 +176,10 @@ fn found(judged: &[Judged], asked: usize) -> Found {
     let any = |of: fn(Verdict) -> bool| judged.iter().any(|j| of(j.diagnosis.verdict));
     if any(Verdict::is_fault) {
         Found::Fault
-    } else if any(|v| v == Verdict::Invalid) || judged.len() < asked {
+    } else if any(|v| v == Verdict::Invalid) {
         Found::Trouble
+    } else if judged.len() < asked {
+        Found::Incomplete
     } else {
         Found::Nothing
     }

@@ -1,11 +1,13 @@
 //! `attnbench inspect`.
 
 use super::Found;
-use super::common::{check_writable, in_words, json_on_stdout, print, registry, write_json};
+use super::common::{
+    all_of, check_writable, in_words, json_on_stdout, on_interrupt, print, registry, say,
+    write_json,
+};
 use anyhow::{Context, Result, bail};
-use attnbench::device::CompileError;
 use attnbench::device::cpu::CpuConfig;
-use attnbench::device::gpu;
+use attnbench::device::{CompileError, gpu, interrupt};
 use attnbench::inspect::asm::{disassembled, functions};
 use attnbench::inspect::build::Builder;
 use attnbench::inspect::compare::compare;
@@ -25,10 +27,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status: 0 all is well; 1 a kernel cannot be launched as its manifest says, or \
-something that --deny names was found; 2 the request, a source or the machine was at fault."
-)]
+#[command(after_help = super::statuses(&[
+    (0, "all is well"),
+    (1, "a kernel cannot be launched as its manifest says, or something that --deny names was found"),
+    (2, "the request, a source, a file or the machine was at fault"),
+    (3, "an interrupt ended the building, and no kernel so far is at fault"),
+]))]
 pub struct Args {
     /// Built-in kernels by name, manifests, or compiled files (.hsaco, .co, .cubin); all built-in
     /// kernels where none is given
@@ -84,6 +88,7 @@ pub fn run(args: &Args) -> Result<Found> {
         bail!("--deny worse: there is nothing to compare with; add --compare OLD.json");
     }
     let old = args.compare.as_deref().map(read_old).transpose()?;
+    on_interrupt()?;
     let registry = registry()?;
     let mut manifests = Vec::new();
     let mut files = Vec::new();
@@ -122,7 +127,7 @@ pub fn run(args: &Args) -> Result<Found> {
                     }
                     // Of all built-in kernels those are meant that have such cases.
                     Err(error) if args.kernels.is_empty() && error.is::<Nothing>() => {
-                        eprintln!("note: {error}");
+                        say(&format!("note: {error}"));
                     }
                     Err(error) => found.fail(manifest, &target.id, in_words(&error)),
                 }
@@ -198,11 +203,11 @@ fn drawn(args: &Args, manifest: &Manifest, wave: u32) -> Result<Vec<Instance>> {
     }
     let most = args.instances as usize;
     if all.len() > most {
-        eprintln!(
+        say(&format!(
             "note: {} has {} instances, {most} of them are built (--instances N builds more)",
             manifest.name,
             all.len()
-        );
+        ));
         all.truncate(most);
     }
     Ok(all)
@@ -212,6 +217,9 @@ fn drawn(args: &Args, manifest: &Manifest, wave: u32) -> Result<Vec<Instance>> {
 fn for_nvidia(args: &Args, sources: &[&Manifest], found: &mut Figures) -> Result<()> {
     let compiler = gpu::Compiler::new(gpu::Api::Cuda, gpu::GpuConfig::from_env());
     for arch in args.arch.iter().filter(|name| name.starts_with("sm_")) {
+        if interrupt::is_requested() {
+            break;
+        }
         compiler.version().with_context(|| format!("--arch {arch}"))?;
         for manifest in sources {
             let instances = match drawn(args, manifest, 32) {
@@ -230,6 +238,7 @@ fn for_nvidia(args: &Args, sources: &[&Manifest], found: &mut Figures) -> Result
                             }
                         }
                     }
+                    Err(CompileError::Interrupted) => return Ok(()),
                     Err(error) => found.fail(manifest, arch, error.to_string()),
                 }
             }
@@ -252,7 +261,7 @@ impl Figures {
         if !self.failed.iter().any(told) {
             let starts = error.starts_with(&manifest.name);
             let prefix = if starts { String::new() } else { format!("{}: ", manifest.name) };
-            eprintln!("error: {prefix}{error}");
+            say(&format!("error: {prefix}{error}"));
         }
         let target = Some(target.to_owned());
         let failed = Failed { kernel: manifest.name.clone(), target, error };
@@ -276,7 +285,9 @@ fn build_all(args: &Args, builder: &Builder, jobs: &[Job<'_>], found: &mut Figur
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(at) else { break };
+                    let Some(job) = jobs.get(at).filter(|_| !interrupt::is_requested()) else {
+                        break;
+                    };
                     let name = &job.manifest.name;
                     let built = row::of_instance(builder, name, &job.instance, job.target);
                     let _ = results[at].set(built);
@@ -305,8 +316,9 @@ fn build_all(args: &Args, builder: &Builder, jobs: &[Job<'_>], found: &mut Figur
             Some(Err(error @ CompileError::Rejected { .. })) => {
                 found.fail(job.manifest, &job.target.id, error.to_string());
             }
+            // Not reached, or cut short.
+            None | Some(Err(CompileError::Interrupted)) => {}
             Some(Err(error)) => return Err(error.into()),
-            None => {}
         }
     }
     Ok(())
@@ -325,11 +337,11 @@ fn object_of(
         Ok(opened) => {
             let nothing = opened.assembly.is_none() && !opened.rows.iter().any(is_nvidia);
             if nothing {
-                eprintln!(
+                say(&format!(
                     "note: {}: no llvm-objdump was found, so instructions are not counted (Debian, \
                      Ubuntu: apt-get install llvm-19)",
                     path.display()
-                );
+                ));
             }
             if let Some(assembly) = opened.assembly.filter(|_| args.asm) {
                 let functions = disassembled(&assembly);
@@ -343,7 +355,7 @@ fn object_of(
         }
         Err(error) => {
             let error = in_words(&error);
-            eprintln!("error: {error}");
+            say(&format!("error: {error}"));
             found.failed.push(Failed { kernel: name.to_owned(), target: None, error });
         }
     }
@@ -381,6 +393,13 @@ fn finish(
 ) -> Result<Found> {
     let compiler = builder.map(|b| b.compiler.name());
     let comparison = old.map(|old| compare(old, &found.rows));
+    let mut written = Ok(());
+    if let Some(path) = args.json.as_deref().filter(|_| !found.rows.is_empty()) {
+        let document = report::document(compiler.as_deref(), &found.rows, &found.failed);
+        written = write_json(path, &document);
+    }
+    // Last: a terminal that was closed keeps back no file.
+    let mut printed = Ok(());
     if !json_on_stdout(args.json.as_deref()) && !found.rows.is_empty() {
         let mut text = String::new();
         if let Some(compiler) = &compiler {
@@ -391,12 +410,9 @@ fn finish(
         if let Some(comparison) = &comparison {
             text += &report::comparison(comparison);
         }
-        print(&text)?;
+        printed = print(&text);
     }
-    if let Some(path) = args.json.as_deref().filter(|_| !found.rows.is_empty()) {
-        let document = report::document(compiler.as_deref(), &found.rows, &found.failed);
-        write_json(path, &document)?;
-    }
+    all_of([written, printed])?;
     let denied = |what: &str| args.deny.iter().any(|d| d == what);
     let fault = found.rows.iter().any(|r| {
         r.fault.is_some() || denied("spills") && r.spills() || denied("scratch") && r.uses_scratch()
@@ -404,6 +420,8 @@ fn finish(
     let worse = denied("worse") && comparison.is_some_and(|c| c.is_worse());
     Ok(if fault || worse {
         Found::Fault
+    } else if interrupt::is_requested() {
+        Found::Incomplete
     } else if !found.failed.is_empty() {
         Found::Trouble
     } else {

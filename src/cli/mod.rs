@@ -1,6 +1,7 @@
 //! The command line: parse, call, print.
 //!
-//! Exit status: 0 all is well, 1 a fault was found, 2 the request or the machine was at fault.
+//! Exit status: 0 all is well, 1 a fault was found, 2 the request or the machine was at fault, 3 the
+//! answer is incomplete. `--json` prints its document at 0, 1 and 3.
 
 mod attend;
 mod bench;
@@ -20,6 +21,13 @@ use std::process::ExitCode;
 /// A kernel-level test bench for decode attention.
 #[derive(Parser)]
 #[command(name = "attnbench", version, about, max_term_width = 100)]
+#[command(after_help = statuses(&[
+    (0, "all is well"),
+    (1, "a fault was found: in a kernel, a slice, a trace or a figure"),
+    TROUBLE,
+    (3, "the answer is incomplete: no fault was found, and too little was judged to say that there is none, \
+         or an interrupt ended the run"),
+]))]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -44,9 +52,21 @@ enum Command {
     /// Draw figures from results
     Plot(plot::Args),
     /// The built-in kernels
+    #[command(after_help = statuses(&[(0, "the kernels are listed"), TROUBLE]))]
     Kernels,
     /// The devices that kernels can run on
+    #[command(after_help = statuses(&[(0, "the devices are listed"), TROUBLE]))]
     Devices,
+}
+
+/// The exit status of a command that could not do its work.
+const TROUBLE: (u8, &str) = (2, "the request, a file or the machine was at fault");
+
+/// The exit statuses of a command, for its help.
+fn statuses(meanings: &[(u8, &str)]) -> String {
+    let lines: Vec<String> =
+        meanings.iter().map(|(status, meaning)| format!("  {status}  {meaning}")).collect();
+    format!("Exit status:\n{}", lines.join("\n"))
 }
 
 /// What a command that did its work found.
@@ -58,6 +78,20 @@ enum Found {
     Fault,
     /// The request or the machine was at fault, and that was said already.
     Trouble,
+    /// No fault, and too little was judged to say that there is none.
+    Incomplete,
+}
+
+impl Found {
+    /// The exit status that says it.
+    fn status(self) -> u8 {
+        match self {
+            Found::Nothing => 0,
+            Found::Fault => 1,
+            Found::Trouble => 2,
+            Found::Incomplete => 3,
+        }
+    }
 }
 
 /// Runs the program with the process's arguments.
@@ -77,12 +111,12 @@ pub fn main() -> ExitCode {
         Command::Devices => list::devices(),
     };
     match result {
-        Ok(Found::Nothing) => ExitCode::SUCCESS,
-        Ok(Found::Fault) => ExitCode::from(1),
-        Ok(Found::Trouble) => ExitCode::from(2),
+        Ok(found) => ExitCode::from(found.status()),
+        // The interrupt was said already, and there is nothing to show.
+        Err(error) if common::is_interrupt(&error) => ExitCode::from(Found::Incomplete.status()),
         Err(error) => {
-            eprintln!("error: {}", common::in_words(&error));
-            ExitCode::from(2)
+            common::say(&format!("error: {}", common::in_words(&error)));
+            ExitCode::from(Found::Trouble.status())
         }
     }
 }

@@ -1,15 +1,21 @@
 //! `attnbench plot`.
 
 use super::Found;
-use super::common::print;
+use super::common::{on_interrupt, print, write_bytes, write_text};
 use anyhow::{Context, Result, bail};
 use attnbench::report::figures::{self, Figure, KINDS};
 use attnbench::report::table::table;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// Arguments of `plot`.
 #[derive(clap::Args)]
+#[command(after_help = super::statuses(&[
+    (0, "the figures are drawn"),
+    super::TROUBLE,
+    (3, "an interrupt ended the drawing: figures are missing"),
+]))]
 pub struct Args {
     /// Results of sweep, diagnose, trace and bench, as --json writes them
     #[arg(value_name = "RESULT.json", required = true)]
@@ -24,7 +30,15 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Found> {
+    let interrupted = on_interrupt()?;
     let documents = args.results.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
+    let folder = args.output.display();
+    std::fs::create_dir_all(&args.output)
+        .with_context(|| format!("cannot make the folder {folder}; name one that can be made"))?;
+    // Said before the work, not after it.
+    tempfile::tempfile_in(&args.output).with_context(|| {
+        format!("nothing can be written in {folder}; name a folder of your own with -o")
+    })?;
     let figures = figures::of(&documents);
     if figures.is_empty() {
         bail!(
@@ -32,15 +46,15 @@ pub fn run(args: &Args) -> Result<Found> {
             args.results.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
         );
     }
-    std::fs::create_dir_all(&args.output)
-        .with_context(|| format!("cannot make the folder {}", args.output.display()))?;
     let mut t = table(&["figure", "finding"]);
-    for figure in &figures {
+    let mut drawn = 0;
+    for figure in figures.iter().take_while(|_| !interrupted.load(Ordering::Relaxed)) {
         save(figure, &args.output, args.png)?;
         t.add_row([format!("{}.svg", figure.name), figure.title.clone()]);
+        drawn += 1;
     }
-    print(&format!("{t}\n{} figures in {}\n", figures.len(), args.output.display()))?;
-    Ok(Found::Nothing)
+    print(&format!("{t}\n{drawn} figures in {folder}\n"))?;
+    Ok(if drawn == figures.len() { Found::Nothing } else { Found::Incomplete })
 }
 
 /// A result that figures can be drawn from.
@@ -62,13 +76,13 @@ fn read(path: &Path) -> Result<Value> {
 
 fn save(figure: &Figure, folder: &Path, png: bool) -> Result<()> {
     let path = folder.join(format!("{}.svg", figure.name));
-    std::fs::write(&path, &figure.svg)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    write_text(&path, &figure.svg)?;
     if png {
         let path = folder.join(format!("{}.png", figure.name));
-        if let Err(why) = figure.png(&path) {
-            bail!("cannot write {}: {why}", path.display());
-        }
+        let bytes = figure.png().map_err(|why| {
+            anyhow::anyhow!("cannot draw {}: {why}; leave out --png", path.display())
+        })?;
+        write_bytes(&path, &bytes)?;
     }
     Ok(())
 }

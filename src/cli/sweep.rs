@@ -2,8 +2,9 @@
 
 use super::Found;
 use super::common::{
-    ReportTo, Sanitize, captured, check_file, check_writable, command_line, drivable, in_words,
-    is_fatal, json_on_stdout, on_interrupt, print, registry, time_limit, write_json, write_text,
+    ReportTo, Sanitize, all_of, captured, check_file, check_writable, command_line, drivable,
+    in_words, is_fatal, json_on_stdout, on_interrupt, print, registry, say, time_limit, write_json,
+    write_text,
 };
 use super::machine::Machine;
 use anyhow::{Context, Result, bail};
@@ -27,6 +28,14 @@ use std::time::{Duration, Instant};
 
 /// Arguments of `sweep`.
 #[derive(clap::Args)]
+#[command(after_help = super::statuses(&[
+    (0, "every kernel passed"),
+    (1, "a kernel failed, whatever became of the others"),
+    (2, "the request, a file or the machine was at fault; beside others a kernel that could not be judged \
+         ends so where all others passed"),
+    (3, "no kernel failed, and one is incomplete: too much was skipped or never exercised, or an interrupt \
+         ended the sweep"),
+]))]
 pub struct Args {
     /// Built-in kernels by name, or paths of manifests; all built-in ones where none is given
     #[arg(value_name = "KERNEL|MANIFEST.toml")]
@@ -203,8 +212,7 @@ pub fn run(args: &Args) -> Result<Found> {
     if !quiet {
         print(&format!("device {}, seed {}\n", device.describe_choice(), args.seed))?;
     }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    on_interrupt(&interrupted)?;
+    let interrupted = on_interrupt()?;
 
     let start = Instant::now();
     let mut outcomes = Vec::new();
@@ -213,10 +221,10 @@ pub fn run(args: &Args) -> Result<Found> {
         let left = args.max_time.map(|t| t.saturating_sub(start.elapsed()));
         let deadline = left.map(|t| Instant::now() + t / (kernels.len() - turn) as u32);
         let bench = Bench { args, manifest, device: &device, captured: &captured, deadline };
-        match bench.sweep(case.as_ref(), &interrupted) {
+        match bench.sweep(case.as_ref(), interrupted) {
             Ok(report) => {
                 if let Some(error) = &report.error {
-                    eprintln!("error: {error}");
+                    say(&format!("error: {error}"));
                 }
                 let saved = save_findings(args, name, manifest, &report);
                 outcomes.push(Outcome::Swept(Box::new(report), saved));
@@ -233,7 +241,7 @@ pub fn run(args: &Args) -> Result<Found> {
                 }
                 // The other kernels are swept all the same; what was found is not lost.
                 let prefix = if words.starts_with(name) { "" } else { &format!("{name}: ") };
-                eprintln!("error: {prefix}{words}");
+                say(&format!("error: {prefix}{words}"));
                 if fatal {
                     break;
                 }
@@ -245,13 +253,11 @@ pub fn run(args: &Args) -> Result<Found> {
         write_reports(args, &document)?;
         return Ok(Found::Trouble);
     }
-    if !quiet {
-        print(&describe(args, &outcomes, start.elapsed()))?;
-    }
-    if let Some(path) = &args.json {
-        write_json(path, &document)?;
-    }
-    write_reports(args, &document)?;
+    let json = args.json.as_deref().map_or(Ok(()), |path| write_json(path, &document));
+    let reports = write_reports(args, &document);
+    // Last: a terminal that was closed keeps back no file.
+    let text = if quiet { Ok(()) } else { print(&describe(args, &outcomes, start.elapsed())) };
+    all_of([json, reports, text])?;
     Ok(found(&outcomes))
 }
 
@@ -270,10 +276,11 @@ fn document(args: &Args, device: &Machine, outcomes: &[Outcome]) -> serde_json::
 /// Writes what others than programs of ours read: also where no kernel could be swept, so that a CI
 /// server shows it.
 fn write_reports(args: &Args, document: &serde_json::Value) -> Result<()> {
-    if let Some(path) = &args.junit {
-        write_text(path, &junit::xml(document)?)?;
-    }
-    args.report.write(document)
+    let junit = args.junit.as_deref().map_or(Ok(()), |path| {
+        let xml = junit::xml(document)?;
+        write_text(path, &xml)
+    });
+    all_of([junit, args.report.write(document)])
 }
 
 /// Says which kernels an option narrows nothing of, for want of what it narrows; refuses it where that
@@ -294,7 +301,7 @@ fn check_options(args: &Args, kernels: &[(String, Manifest)]) -> Result<()> {
         if without.len() == kernels.len() {
             bail!("{option} narrows nothing: there are no {what} in {list}; leave it out");
         } else if !without.is_empty() {
-            eprintln!("note: {option} narrows nothing of {list}: there are no {what}");
+            say(&format!("note: {option} narrows nothing of {list}: there are no {what}"));
         }
     }
     Ok(())
@@ -414,7 +421,7 @@ fn save_findings(
                 }
             }
             Err(error) => {
-                eprintln!("error: a failing case of {} is not saved: {error}", manifest.name);
+                say(&format!("error: a failing case of {} is not saved: {error}", manifest.name));
                 by_id(finding)
             }
         }
@@ -530,8 +537,8 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
     }
     let verdict = match found(outcomes) {
         Found::Nothing => "PASS",
-        Found::Fault if reports.iter().any(|r| r.verdict == Verdict::Fail) => "FAIL",
-        Found::Fault => "INCOMPLETE",
+        Found::Fault => "FAIL",
+        Found::Incomplete => "INCOMPLETE",
         Found::Trouble => "ERROR",
     };
     let cases: usize = reports.iter().map(|r| r.cases()).sum();
@@ -545,17 +552,19 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
     )
 }
 
+/// What all kernels come to: a failing one counts first, then one that is incomplete, then one that could
+/// not be judged.
 fn found(outcomes: &[Outcome]) -> Found {
-    let error = |o: &Outcome| match o {
-        Outcome::Swept(r, _) => r.error.is_some() && r.verdict != Verdict::Fail,
-        Outcome::Error(..) => true,
+    let of = |outcome: &Outcome| match outcome {
+        Outcome::Swept(r, _) => match r.verdict {
+            Verdict::Fail => Found::Fault,
+            _ if r.error.is_some() => Found::Trouble,
+            Verdict::Incomplete => Found::Incomplete,
+            Verdict::Pass => Found::Nothing,
+        },
+        Outcome::Error(..) => Found::Trouble,
     };
-    let fault = |o: &Outcome| matches!(o, Outcome::Swept(r, _) if r.verdict != Verdict::Pass);
-    if outcomes.iter().any(|o| fault(o) && !error(o)) {
-        Found::Fault
-    } else if outcomes.iter().any(error) {
-        Found::Trouble
-    } else {
-        Found::Nothing
-    }
+    let any = |found: &Found| outcomes.iter().any(|outcome| of(outcome) == *found);
+    let order = [Found::Fault, Found::Incomplete, Found::Trouble];
+    order.into_iter().find(any).unwrap_or(Found::Nothing)
 }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod captured;
+pub mod file;
 pub mod generate;
 pub mod golden;
 pub mod image;

@@ -16,6 +16,7 @@ pub mod finding;
 pub mod gpu;
 pub(crate) mod headers;
 pub(crate) mod includes;
+pub mod interrupt;
 mod memory;
 mod params;
 mod timing;
@@ -254,6 +255,9 @@ pub enum CompileError {
         /// Everything that the compiler said.
         all: String,
     },
+    /// The process was interrupted ([`interrupt`]) before the compiler had ended.
+    #[error("interrupted")]
+    Interrupted,
     /// The cache cannot be written, a file cannot be read, and the like.
     #[error("{what}: {why}")]
     Io {
@@ -354,6 +358,9 @@ pub enum RunError {
     /// parameters, a block too large, too much shared memory.
     #[error("{0}")]
     Refused(String),
+    /// The process was interrupted ([`interrupt`]) before the run had ended.
+    #[error("interrupted")]
+    Interrupted,
     /// The device itself failed (its process could not be started, the library broke).
     #[error("the device failed: {0}")]
     Device(String),

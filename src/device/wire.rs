@@ -5,6 +5,7 @@ use std::io::{self, BufRead, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 use std::time::{Duration, Instant};
 
+use super::interrupt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,33 @@ pub(super) fn readable(pipe: BorrowedFd<'_>, limit: Duration) -> io::Result<bool
                     return Err(error);
                 }
             }
+        }
+    }
+}
+
+/// How a wait for a message ended.
+pub(super) enum Waited {
+    /// There is something to read, or the pipe is closed.
+    Readable,
+    /// The limit passed.
+    TimedOut,
+    /// The process was interrupted.
+    Interrupted,
+}
+
+/// As [`readable`]; an interrupt of the process ends the wait.
+pub(super) fn wait(pipe: BorrowedFd<'_>, limit: Duration) -> io::Result<Waited> {
+    let start = Instant::now();
+    loop {
+        if interrupt::is_requested() {
+            return Ok(Waited::Interrupted);
+        }
+        let left = limit.saturating_sub(start.elapsed());
+        if readable(pipe, left.min(interrupt::LOOK_AGAIN))? {
+            return Ok(Waited::Readable);
+        }
+        if start.elapsed() >= limit {
+            return Ok(Waited::TimedOut);
         }
     }
 }

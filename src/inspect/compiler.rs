@@ -1,9 +1,8 @@
 //! The compiler for AMD targets: a clang with the AMDGPU backend, or ROCm's hipcc.
 
 use super::target::Target;
-use crate::device::CompileError;
+use crate::device::{CompileError, interrupt};
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -135,8 +134,7 @@ impl Compiler {
     /// The compiler as a command that speaks English, so that its messages can be read.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        // Its own process group: an interrupt from the keyboard is for this program.
-        command.env("LC_ALL", "C").process_group(0);
+        command.env("LC_ALL", "C");
         command
     }
 }
@@ -144,12 +142,13 @@ impl Compiler {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// [`CompileError::NoCompiler`] where it does not start.
+/// [`CompileError::NoCompiler`] where it does not start, [`CompileError::Interrupted`].
 pub fn run(command: &mut Command) -> Result<Output, CompileError> {
-    command.output().map_err(|e| {
+    let ended = interrupt::output(command).map_err(|e| {
         let program = command.get_program().to_string_lossy();
         CompileError::NoCompiler(format!("the compiler `{program}` does not start: {e}; {INSTALL}"))
-    })
+    })?;
+    ended.ok_or(CompileError::Interrupted)
 }
 
 const ABSENT: &str = "there is no such program";

@@ -1,5 +1,6 @@
 //! Failing cases as files: saved as kv-slices, run again to the same bits.
 
+use super::diagnose::saved::{DETAIL, RUN, UNFINISHED};
 use super::sanitize::Found;
 use super::sweep::Finding;
 use super::trial::{Failure, Outcome, Trial, TrialError};
@@ -13,8 +14,6 @@ use std::path::{Path, PathBuf};
 
 /// Metadata key, ours beside the contract's: the poison of the failing run.
 const POISON: &str = "poison";
-/// Metadata key, ours: what failed, in words.
-const DETAIL: &str = "detail";
 
 /// Saves a finding in `folder`, which is made where it is missing: a decode step as a kv-slice, a
 /// case of another stage as a [`StageSlice`]. `kernel` is how `replay` finds the kernel again: a
@@ -37,24 +36,33 @@ pub fn save(
     // A folder that cannot be made is reported by the write.
     let _ = std::fs::create_dir_all(folder);
     let path = folder.join(format!("{name}.safetensors"));
-    let extra = BTreeMap::from([
+    let mut extra = BTreeMap::from([
         (POISON.to_owned(), failure.poisons.to_string()),
         (DETAIL.to_owned(), failure.detail.clone()),
     ]);
     let b = &failure.buffers;
+    if b.after.is_empty() {
+        extra.insert(RUN.to_owned(), UNFINISHED.to_owned());
+    }
+    let n = &manifest.numerics;
+    let promises = Promises {
+        accumulate: n.accumulate,
+        probs: n.probs_with(case.dtypes.kv),
+        exp_ulp: n.exp_ulp,
+    };
     if case.stage != Stage::Decode {
         let slice = StageSlice {
             case: case.clone(),
             kernel: kernel.to_owned(),
             property: failure.property.to_owned(),
             extra,
+            promises: Some(promises),
             before: b.before.clone(),
             after: b.after.clone(),
         };
         slice.write(&path)?;
         return Ok(path);
     }
-    let n = &manifest.numerics;
     let before = |name: &str| b.before.get(name).map_or(&[][..], |bytes| &bytes[..]);
     let mut slice = KvSlice::from_case(
         &name,
@@ -69,11 +77,7 @@ pub fn save(
             out: b.after.get("out").map_or(before("out"), |bytes| &bytes[..]),
             lse: b.after.get("lse").map(|bytes| &bytes[..]),
             sinks: b.before.get("sinks").map(|bytes| &bytes[..]),
-            promises: Some(Promises {
-                accumulate: n.accumulate,
-                probs: n.probs_with(case.dtypes.kv),
-                exp_ulp: n.exp_ulp,
-            }),
+            promises: Some(promises),
         },
     )?;
     slice.extra.extend(extra);

@@ -242,6 +242,9 @@ pub fn sweep(
     let mut stopped = shared.stopped();
     let (results, error) = (shared.results, shared.error);
     let wide = options.wide.then(|| judge_wide(space, &mut trials, interrupted));
+    if options.wide && interrupted.load(Ordering::Relaxed) {
+        stopped.get_or_insert(Stopped::Interrupted);
+    }
     let results = results.into_inner().expect("no thread holds the results");
     let mut tally = Tally::default();
     for (_, judged) in results {
@@ -292,6 +295,7 @@ fn judge_wide(space: &Space, trials: &mut [Trial], interrupted: &AtomicBool) -> 
             Ok(Outcome::Passed(passed)) => judged.push(Judged::Passed(case, passed)),
             Ok(Outcome::Failed(failure)) => judged.push(Judged::Failed(case, failure)),
             Ok(Outcome::Vacuous(why)) => judged.push(Judged::Vacuous(why)),
+            Err(error) if error.is_interrupt() => break,
             Err(error) => judged.push(Judged::Skipped(format!("addresses beyond 2^31: {error}"))),
         }
     }
@@ -358,6 +362,8 @@ impl Shared<'_> {
                     let judged = self.judged.load(Ordering::Relaxed).min(self.options.share());
                     (self.tick)(judged, self.failed.load(Ordering::Relaxed));
                 }
+                // What an interrupt cut short is not judged.
+                Err(error) if error.1.is_interrupt() => {}
                 Err(error) => {
                     self.error.lock().expect("no thread panicked").get_or_insert(*error);
                 }
@@ -620,15 +626,17 @@ impl Tally {
 /// [`TrialError`]: the case could not be judged.
 pub fn judge_one(trial: &mut Trial, case: &Case) -> Result<Report, TrialError> {
     let start = Instant::now();
-    let outcome = trial.judge(case)?;
     let mut tally = Tally::default();
-    tally.add(match outcome {
-        Outcome::Passed(p) => Judged::Passed(case.clone(), p),
-        Outcome::Failed(failure) => Judged::Failed(case.clone(), failure),
-        Outcome::Vacuous(why) => Judged::Vacuous(why),
-    });
+    let mut stopped = None;
+    match trial.judge(case) {
+        Ok(Outcome::Passed(p)) => tally.add(Judged::Passed(case.clone(), p)),
+        Ok(Outcome::Failed(failure)) => tally.add(Judged::Failed(case.clone(), failure)),
+        Ok(Outcome::Vacuous(why)) => tally.add(Judged::Vacuous(why)),
+        Err(error) if error.is_interrupt() => stopped = Some(Stopped::Interrupted),
+        Err(error) => return Err(error),
+    }
     let findings = tally.findings(trial, |_, case, (_, failure)| (case, failure, 0), None);
     let name = trial.manifest().name.clone();
     let seconds = start.elapsed().as_secs_f64();
-    Ok(tally.report(name, Vec::new(), findings, None, seconds))
+    Ok(tally.report(name, Vec::new(), findings, stopped, seconds))
 }

@@ -17,6 +17,8 @@ use serde_json::{Map, Value, json};
 pub const SWEEP_FORMAT: &str = "attnbench-sweep/1";
 /// Version of the replay document.
 pub const REPLAY_FORMAT: &str = "attnbench-replay/1";
+/// Version of the document of several replays: those of the single ones in `replays`.
+pub const REPLAYS_FORMAT: &str = "attnbench-replays/1";
 
 /// What a sweep came to for one kernel.
 pub enum KernelResult<'a> {

@@ -2,7 +2,7 @@
 
 use super::error::{SliceError, SliceProblem};
 use super::header::{self, RawTensor};
-use super::{IntTensor, KvSlice, Raw, Tensor, from_safetensors, sanitise};
+use super::{IntTensor, KvSlice, Promises, Raw, Tensor, from_safetensors, sanitise};
 use crate::problem::{DType, Layout, clip};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
@@ -239,6 +239,27 @@ fn wave(key: &'static str, text: &str) -> Result<u32, SliceProblem> {
 /// A number; whether it is finite is checked with the other fields.
 fn float(key: &'static str, text: &str) -> Result<f64, SliceProblem> {
     text.parse().map_err(|_| value(key, text, "a decimal number such as 0.125"))
+}
+
+/// What the kernel promises, where at least one key says so: the others are then the defaults.
+pub(super) fn promises(
+    map: &mut BTreeMap<String, String>,
+) -> Result<Option<Promises>, SliceProblem> {
+    let mut keys = Keys { map: std::mem::take(map) };
+    let accumulate = keys.optional("accumulate", promise)?;
+    let probs = keys.optional("probs", promise)?;
+    let exp_ulp = keys.optional("exp_ulp", float)?;
+    *map = keys.map;
+    if let Some(ulp) = exp_ulp.filter(|ulp| !(ulp.is_finite() && *ulp >= 0.0)) {
+        return Err(value("exp_ulp", &ulp.to_string(), "a number that is not negative"));
+    }
+    let default = Promises::default();
+    let told = accumulate.is_some() || probs.is_some() || exp_ulp.is_some();
+    Ok(told.then(|| Promises {
+        accumulate: accumulate.unwrap_or(default.accumulate),
+        probs: probs.unwrap_or(default.probs),
+        exp_ulp: exp_ulp.unwrap_or(default.exp_ulp),
+    }))
 }
 
 fn promise(key: &'static str, text: &str) -> Result<DType, SliceProblem> {

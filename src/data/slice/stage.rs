@@ -4,12 +4,14 @@
 //! a residual stream have no place there, so their failing cases are saved beside it: one
 //! safetensors file whose metadata has `format`, `kernel`, `case` (the id) and `property`, with the
 //! stage's tensors as raw buffers, `before/NAME` as the kernel was given them and `after/NAME` as
-//! it left them. The id says where each element lies.
+//! it left them. The id says where each element lies. `accumulate`, `probs` and `exp_ulp` are what the
+//! kernel promises, as in a kv-slice, and may be missing.
 
 use super::error::{SliceError, SliceProblem};
 use super::header::{self, Entry};
-use super::write::write_whole;
-use super::{from_safetensors, to_safetensors};
+use super::read::promises;
+use super::write::{number, write_whole};
+use super::{Promises, from_safetensors, to_safetensors};
 use crate::data::inputs::Inputs;
 use crate::problem::{Case, Pointer, Tensor};
 use std::borrow::Cow;
@@ -30,6 +32,8 @@ pub struct StageSlice {
     pub property: String,
     /// More to be told, by name.
     pub extra: BTreeMap<String, String>,
+    /// What the kernel promises, where the file says it.
+    pub promises: Option<Promises>,
     /// The stage's tensors as the kernel was given them, by name: raw buffers.
     pub before: BTreeMap<String, Vec<u8>>,
     /// Its outputs as the kernel left them.
@@ -52,6 +56,15 @@ impl StageSlice {
                 ("case", &self.case.to_string()),
             ] {
                 metadata.insert(key.to_owned(), value.to_owned());
+            }
+            if let Some(Promises { accumulate, probs, exp_ulp }) = self.promises {
+                for (key, value) in [
+                    ("accumulate", accumulate.to_string()),
+                    ("probs", probs.to_string()),
+                    ("exp_ulp", number(exp_ulp)),
+                ] {
+                    metadata.insert(key.to_owned(), value);
+                }
             }
             let named = |prefix: &str, buffers: &BTreeMap<String, Vec<u8>>| -> Vec<String> {
                 buffers.keys().map(|name| format!("{prefix}/{name}")).collect()
@@ -94,11 +107,13 @@ impl StageSlice {
             };
             let (kernel, property) = (take("kernel")?, take("property")?);
             let case: Case = take("case")?.parse()?;
+            let promises = promises(&mut container.metadata)?;
             let mut slice = StageSlice {
                 case,
                 kernel,
                 property,
                 extra: container.metadata,
+                promises,
                 before: BTreeMap::new(),
                 after: BTreeMap::new(),
             };

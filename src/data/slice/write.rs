@@ -3,6 +3,7 @@
 use super::error::{SliceError, SliceProblem};
 use super::header::{self, Entry};
 use super::{KvSlice, Raw, to_safetensors};
+use crate::data::file;
 use safetensors::Dtype;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ impl KvSlice {
         Ok(bytes)
     }
 
-    /// Writes the file whole or not at all: under another name in the same folder, then renamed.
+    /// Writes the file whole or not at all, as [`file::write()`].
     ///
     /// # Errors
     /// As [`KvSlice::validate`]; [`SliceProblem::DiskFull`], [`SliceProblem::Write`].
@@ -159,7 +160,7 @@ impl KvSlice {
     }
 }
 
-/// Writes a file whole or not at all: under another name in the same folder, then renamed.
+/// Writes a file whole or not at all.
 pub(super) fn write_whole(
     path: &Path,
     head: &[u8],
@@ -167,27 +168,10 @@ pub(super) fn write_whole(
 ) -> Result<(), SliceProblem> {
     let bytes = entries.iter().map(|e| e.bytes.len() as u64).sum::<u64>() + head.len() as u64;
     let failed = |source| write_problem(source, bytes);
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".kv-slice-");
-    #[cfg(unix)]
-    {
-        // A temporary file is its owner's only; this one becomes a file like any other.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(failed)?;
-    emit(head, entries, &mut file).map_err(failed)?;
-    // Some file systems report a full disk only here.
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
+    file::write_with(path, |to| emit(head, entries, to)).map_err(failed)
 }
 
-fn emit(head: &[u8], entries: &[Entry<'_>], to: &mut impl Write) -> io::Result<()> {
+fn emit(head: &[u8], entries: &[Entry<'_>], to: &mut dyn Write) -> io::Result<()> {
     to.write_all(head)?;
     entries.iter().try_for_each(|entry| to.write_all(&entry.bytes))?;
     to.flush()
@@ -203,7 +187,7 @@ fn write_problem(source: io::Error, bytes: u64) -> SliceProblem {
 }
 
 /// The shortest decimal text that reads back as the same number.
-fn number(x: f64) -> String {
+pub(super) fn number(x: f64) -> String {
     format!("{x:?}")
 }
 

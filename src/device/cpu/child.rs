@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::super::RunError;
 use super::super::memory::{SharedFile, keep_over_exec};
-use super::super::wire;
+use super::super::wire::{self, Waited};
 use super::protocol::{Hello, Reply, Request, WORKER_ARGUMENT};
 
 /// How long a new worker may take to say that it is ready, and to load a module.
@@ -32,6 +32,8 @@ pub(super) enum Outcome {
     Reply(Reply),
     /// The time limit passed; the worker has been ended.
     TimedOut,
+    /// The process was interrupted; the worker has been ended.
+    Interrupted,
     /// The worker ended by itself.
     Died(ExitStatus),
 }
@@ -58,9 +60,11 @@ impl Worker {
         let replies = BufReader::new(replies);
         let modules = HashMap::new();
         let mut worker = Worker { child, requests, replies, arena_bytes: 0, modules };
-        let hello = match worker.wait(READY).map_err(broken)? {
-            true => wire::receive::<Hello>(&mut worker.replies).unwrap_or(None),
-            false => None,
+        let replies = worker.replies.get_ref().as_fd();
+        let hello = match wire::wait(replies, READY).map_err(broken)? {
+            Waited::Readable => wire::receive::<Hello>(&mut worker.replies).unwrap_or(None),
+            Waited::TimedOut => None,
+            Waited::Interrupted => return Err(RunError::Interrupted),
         };
         match hello {
             Some(hello) if hello == Hello::ours() => Ok(worker),
@@ -96,6 +100,7 @@ impl Worker {
             Outcome::Reply(Reply::Fault(_) | Reply::Checked(..)) => {
                 "an answer that makes no sense".to_owned()
             }
+            Outcome::Interrupted => return Err(RunError::Interrupted),
             Outcome::TimedOut => format!("no answer within {READY:?}"),
             Outcome::Died(status) => format!("the worker ended with {status}"),
         };
@@ -105,21 +110,21 @@ impl Worker {
     /// Sends a request and waits for its reply. After anything but a reply the worker is no more.
     pub(super) fn ask(&mut self, request: &Request, limit: Duration) -> io::Result<Outcome> {
         if wire::send(&mut self.requests, request).is_ok() {
-            if !self.wait(limit)? {
+            let ended = match wire::wait(self.replies.get_ref().as_fd(), limit)? {
+                Waited::Readable => None,
+                Waited::TimedOut => Some(Outcome::TimedOut),
+                Waited::Interrupted => Some(Outcome::Interrupted),
+            };
+            if let Some(ended) = ended {
                 self.child.kill()?;
                 self.child.wait()?;
-                return Ok(Outcome::TimedOut);
+                return Ok(ended);
             }
             if let Some(reply) = wire::receive(&mut self.replies)? {
                 return Ok(Outcome::Reply(reply));
             }
         }
         Ok(Outcome::Died(self.child.wait()?))
-    }
-
-    /// Waits until there is something to read, or the pipe is closed; false after `limit`.
-    fn wait(&self, limit: Duration) -> io::Result<bool> {
-        wire::readable(self.replies.get_ref().as_fd(), limit)
     }
 }
 

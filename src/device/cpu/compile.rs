@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::super::cache::{self, Slot};
 use super::super::diagnostics::{self, Files};
 use super::super::includes;
+use super::super::interrupt;
 use super::super::{CompileError, MAX_SHARED_BYTES, Module, Source, absolute, params};
 use super::Variant;
 use super::description::Description;
@@ -246,10 +247,11 @@ fn dynamic_block(names: &[String]) -> String {
 }
 
 fn run(command: &mut Command) -> Result<std::process::Output, CompileError> {
-    command.output().map_err(|e| {
+    let ended = interrupt::output(command).map_err(|e| {
         let program = command.get_program().to_string_lossy();
         CompileError::NoCompiler(format!("the C++ compiler `{program}` does not start: {e}"))
-    })
+    })?;
+    ended.ok_or(CompileError::Interrupted)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CompileError> {

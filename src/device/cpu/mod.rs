@@ -319,6 +319,7 @@ impl CpuDevice {
             }
             .into()),
             Outcome::TimedOut => Err(Fault::Timeout { limit, place }.into()),
+            Outcome::Interrupted => Err(RunError::Interrupted),
             Outcome::Died(status) => Err(crash(shared, status, place).into()),
         }
     }
@@ -405,7 +406,9 @@ impl Device for CpuDevice {
         let result = self.try_run(launches, order_seed, time_limit);
         let worker_is_gone = matches!(
             result,
-            Err(RunError::Device(_) | RunError::Fault(Fault::Crash { .. } | Fault::Timeout { .. }))
+            Err(RunError::Device(_)
+                | RunError::Interrupted
+                | RunError::Fault(Fault::Crash { .. } | Fault::Timeout { .. }))
         );
         if worker_is_gone {
             self.worker = None;

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -146,8 +145,7 @@ impl Toolchain {
     /// The compiler as a command that speaks English, so that its messages can be read.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        // Its own process group: an interrupt from the keyboard ends the sweep, not a compilation.
-        command.env("LC_ALL", "C").process_group(0);
+        command.env("LC_ALL", "C");
         command
     }
 }

@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::super::cache::{self, Slot};
 use super::super::diagnostics::{self, Files};
 use super::super::headers::Headers;
-use super::super::{CompileError, Module, ParamKind, Source, absolute, includes, params, wire};
+use super::super::wire::{self, Waited};
+use super::super::{CompileError, Module, ParamKind, Source, absolute, includes, params};
 use super::compiler::{Job, Made, Unit};
 use super::library::Libraries;
 use super::protocol::COMPILER_ARGUMENT;
@@ -285,11 +286,13 @@ impl Compiler {
             let _ = words.read_to_end(&mut said);
             String::from_utf8_lossy(&said).into_owned()
         });
-        let in_time =
-            wire::readable(replies.as_fd(), PATIENCE).map_err(|e| broken(e.to_string()))?;
-        if !in_time {
+        let waited = wire::wait(replies.as_fd(), PATIENCE).map_err(|e| broken(e.to_string()))?;
+        if !matches!(waited, Waited::Readable) {
             let _ = child.kill();
             let _ = child.wait();
+            if matches!(waited, Waited::Interrupted) {
+                return Err(CompileError::Interrupted);
+            }
             let api = self.api;
             let why = format!("the compiler of {api} did not end within {PATIENCE:?}");
             return Ok(Made::Failed(why));

@@ -264,6 +264,7 @@ impl GpuDevice {
                 link.server.end_late()?;
                 return Err(Attempt::Ended(Fault::Timeout { limit, place: None }));
             }
+            Outcome::Interrupted => return Err(RunError::Interrupted.into()),
             Outcome::Gone => return Err(link.server.gone()),
         };
         match reply {

@@ -62,6 +62,7 @@ impl Link {
                 let what = format!("the GPU's worker did not answer within {limit:?}");
                 Err(Attempt::Lost(RunError::Device(what)))
             }
+            Outcome::Interrupted => Err(RunError::Interrupted.into()),
             Outcome::Gone => Err(self.server.gone()),
         }
     }

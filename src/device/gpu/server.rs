@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::super::{RunError, wire};
+use super::super::{RunError, interrupt, wire};
 use super::lane::{Attempt, crash};
 use super::library::Libraries;
 use super::protocol::{Answer, Hello, Info, Message, Reply, Request, WORKER_ARGUMENT};
@@ -48,6 +48,8 @@ pub(super) enum Outcome {
     Reply(Reply),
     /// The time limit passed. The worker goes on until it is ended.
     TimedOut,
+    /// The process was interrupted. The worker goes on until it is ended.
+    Interrupted,
     /// The worker is gone.
     Gone,
 }
@@ -158,13 +160,26 @@ impl Server {
         request: Request,
         limit: Duration,
     ) -> Outcome {
+        if interrupt::is_requested() {
+            return Outcome::Interrupted;
+        }
         if !self.is_alive() || self.send(lane, request).is_err() {
             return Outcome::Gone;
         }
-        match replies.recv_timeout(limit) {
-            Ok(reply) => Outcome::Reply(reply),
-            Err(RecvTimeoutError::Timeout) => Outcome::TimedOut,
-            Err(RecvTimeoutError::Disconnected) => Outcome::Gone,
+        let start = Instant::now();
+        loop {
+            let left = limit.saturating_sub(start.elapsed());
+            match replies.recv_timeout(left.min(interrupt::LOOK_AGAIN)) {
+                Ok(reply) => return Outcome::Reply(reply),
+                Err(RecvTimeoutError::Disconnected) => return Outcome::Gone,
+                Err(RecvTimeoutError::Timeout) if interrupt::is_requested() => {
+                    return Outcome::Interrupted;
+                }
+                Err(RecvTimeoutError::Timeout) if start.elapsed() >= limit => {
+                    return Outcome::TimedOut;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         }
     }
 

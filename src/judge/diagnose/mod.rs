@@ -16,6 +16,7 @@
 //! | under which promise it would be right | `promise` |
 //! | the right answer, to be written | `attend` |
 //! | a case that failed in a sweep | `failing` |
+//! | a file that a sweep saved | `saved` |
 //! | what figures show of a slice | `profile` |
 //! | the verdict | here; in words in `words` |
 //!
@@ -40,6 +41,7 @@ pub mod profile;
 pub mod promise;
 mod ranges;
 pub mod recipe;
+pub mod saved;
 pub mod search;
 mod words;
 

@@ -11,6 +11,7 @@ use super::problem::{Problem, Task};
 use super::profile::{Hypothesis, Probe};
 use super::ranges::{Left, Screen, screen};
 use super::recipe::{Aspect, Cache, Combine, End, How, Parts, Reading, Recipe, RowMap};
+use crate::device::interrupt;
 use std::collections::BTreeMap;
 
 /// Elements of the output on which a member is tried before it is judged in full.
@@ -636,10 +637,15 @@ impl<'p, 'a> Search<'p, 'a> {
         })
     }
 
+    /// After an interrupt nothing fits: who asked drops the answer, and the search is over at once.
     fn unit(&mut self, recipe: &Recipe, unit: usize, dims: usize) -> Fit {
+        let none = Fit { ratio: f64::INFINITY, mae: f64::INFINITY, finite: 0 };
+        if interrupt::is_requested() {
+            return none;
+        }
         match self.prediction.make(self.problem, recipe, unit, dims) {
             Ok(()) => self.prediction.fit(self.problem, unit),
-            Err(_) => Fit { ratio: f64::INFINITY, mae: f64::INFINITY, finite: 0 },
+            Err(_) => none,
         }
     }
 

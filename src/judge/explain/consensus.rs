@@ -2,6 +2,7 @@
 
 use super::seen::Seen;
 use super::{Evidence, Explanation};
+use crate::device::interrupt;
 use crate::judge::diagnose::catalogue::FAULTS;
 use crate::judge::diagnose::check::{Candidate, Checked};
 use crate::judge::diagnose::failing::{of_append, problem_of};
@@ -223,7 +224,7 @@ impl<'p, 'a> Jury<'p, 'a> {
     }
 
     fn is_late(&self) -> bool {
-        Instant::now() > self.end
+        Instant::now() > self.end || interrupt::is_requested()
     }
 
     /// Whether a fault explains every case that can tell, and at least one can.

@@ -20,6 +20,7 @@ pub mod telling;
 pub mod trigger;
 
 use crate::data::image::Poisons;
+use crate::device::interrupt;
 use crate::judge::compare::Wrong;
 use crate::judge::diagnose::Diagnosis;
 use crate::judge::diagnose::promise::Promise;
@@ -133,7 +134,9 @@ pub fn explain(trial: &mut Trial, first: Failing<'_>, others: &[Failing<'_>]) ->
         return Explanation::Seen { seen: seen.clone(), cases: evidence.len() };
     }
     let seen = told.iter().find(|seen| by_all(seen, false)).cloned();
-    consensus::search(trial, &evidence, seen)
+    let found = consensus::search(trial, &evidence, seen);
+    // A search that an interrupt cut short has tried too little to say anything.
+    if interrupt::is_requested() { Explanation::Itself } else { found }
 }
 
 /// What a case shows, with another run where the failing one alone does not tell.

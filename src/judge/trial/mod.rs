@@ -8,6 +8,7 @@ mod run;
 mod words;
 
 pub use room::fits_in_memory;
+pub(super) use words::element_in_words;
 
 use super::compare::{Comparison, Largest, compare, place, values};
 use super::law::{self, Law};
@@ -24,7 +25,7 @@ use crate::problem::{Case, CaseError, Pointer, Stage};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use words::{element_in_words, fault_in_words, property_of, repeat_in_words, wrong_in_words};
+use words::{fault_in_words, property_of, repeat_in_words, wrong_in_words};
 
 /// Why a case could not be judged. The request or the machine is at fault, not the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,17 @@ pub enum TrialError {
         /// The case's id.
         case: String,
     },
+}
+
+impl TrialError {
+    /// Whether nothing is wrong, and an interrupt of the process ended the work.
+    pub fn is_interrupt(&self) -> bool {
+        matches!(
+            self,
+            TrialError::Compile(CompileError::Interrupted)
+                | TrialError::Run { source: RunError::Interrupted, .. }
+        )
+    }
 }
 
 impl From<PlanError> for TrialError {

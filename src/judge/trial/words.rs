@@ -36,7 +36,7 @@ pub(super) fn property_of(expected: &Expected, output: Pointer) -> &'static str 
 }
 
 /// An element of an output in words.
-pub(super) fn element_in_words(case: &Case, output: Pointer, at: Where) -> String {
+pub(in crate::judge) fn element_in_words(case: &Case, output: Pointer, at: Where) -> String {
     let Where { batch, head, token, d } = at;
     match (output, case.stage) {
         (Pointer::Lse, _) => format!("lse[{batch}, {head}]"),

@@ -6,7 +6,6 @@ use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::element::{Circle, Cross, PathElement, Polygon, Rectangle, Text, TriangleMarker};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, FontStyle, FontTransform, IntoFont, RGBColor, ShapeStyle, TextStyle};
-use std::path::Path;
 use std::sync::OnceLock;
 
 /// An area of a figure.
@@ -340,9 +339,15 @@ fn escaped(text: &str) -> String {
 ///
 /// # Errors
 /// What stands in the way of the file.
-pub fn png(drawing: &impl Drawing, path: &Path) -> Result<(), String> {
+pub fn png(drawing: &impl Drawing) -> Result<Vec<u8>, String> {
     register_font();
+    // The library encodes into files only.
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let path = folder.path().join("figure.png");
     let (w, h) = drawing.size();
-    let area = BitMapBackend::new(path, (w, h)).into_drawing_area();
-    drawing.draw(&area).and_then(|()| area.present()).map_err(|e| e.to_string())
+    {
+        let area = BitMapBackend::new(&path, (w, h)).into_drawing_area();
+        drawing.draw(&area).and_then(|()| area.present()).map_err(|e| e.to_string())?;
+    }
+    std::fs::read(&path).map_err(|e| e.to_string())
 }

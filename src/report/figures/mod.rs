@@ -28,7 +28,6 @@ pub use canvas::register_font;
 
 use canvas::Drawing;
 use serde_json::Value;
-use std::path::Path;
 
 /// How a figure is drawn.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,15 +69,15 @@ impl Figure {
         Figure { name, title, caption, svg, drawn }
     }
 
-    /// Writes it as PNG.
+    /// It as the bytes of a PNG file.
     ///
     /// # Errors
-    /// In words, what stands in the way of the file.
-    pub fn png(&self, path: &Path) -> Result<(), String> {
+    /// In words, what stands in the way of drawing it.
+    pub fn png(&self) -> Result<Vec<u8>, String> {
         match &self.drawn {
-            Drawn::Panels(p) => canvas::png(p, path),
-            Drawn::Heat(h) => canvas::png(h, path),
-            Drawn::Rows(b) => canvas::png(b, path),
+            Drawn::Panels(p) => canvas::png(p),
+            Drawn::Heat(h) => canvas::png(h),
+            Drawn::Rows(b) => canvas::png(b),
         }
     }
 

@@ -222,7 +222,6 @@ mod tests {
         let noise =
             |i: u64| (i.wrapping_mul(6364136223846793005) >> 40) as f64 / f64::from(1 << 24);
         let points: Vec<_> = (0..100_000).map(|i| (i as f64, noise(i))).collect();
-        let folder = tempfile::tempdir().expect("a folder");
         let quick = |what: &str, look: Look, work: &dyn Fn()| {
             let start = std::time::Instant::now();
             work();
@@ -232,9 +231,7 @@ mod tests {
         for look in [Look::Points, Look::Marked, Look::Line, Look::Dashed, Look::Steps] {
             let panels = panels(points.clone(), look);
             quick("SVG", look, &|| assert!(svg(&panels, "many").contains("</svg>")));
-            let file = folder.path().join(format!("{look:?}.png"));
-            quick("PNG", look, &|| png(&panels, &file).expect("drawn"));
-            assert!(std::fs::metadata(&file).expect("a file").len() > 1000);
+            quick("PNG", look, &|| assert!(png(&panels).expect("drawn").len() > 1000));
         }
     }
 
