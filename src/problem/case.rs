@@ -1,5 +1,6 @@
 //! A case: everything that defines one judged problem.
 
+use super::names::did_you_mean;
 use super::text::{clip, is_identifier, sanitise};
 use super::{
     Axis, DType, DTypes, Extents, Layout, LayoutError, Placement, Pointer, Regime, Rope, Stage,
@@ -169,12 +170,12 @@ pub enum CaseError {
         why: String,
     },
     /// A key that no case has.
-    #[error("case id: unknown key `{key}`; did you mean `{nearest}`? (known: {known})")]
+    #[error("case id: unknown key `{key}`{} (known: {known})", did_you_mean(nearest))]
     Key {
         /// The key.
         key: String,
-        /// The nearest known one.
-        nearest: String,
+        /// A known one that is close to it.
+        nearest: Option<String>,
         /// All of them.
         known: String,
     },

@@ -19,6 +19,7 @@ pub use case::{Case, CaseError, Form, Placements, Storage, default_scale};
 pub use dtype::{DType, DTypes, UnknownDType, pow2};
 pub(crate) use id::MAX_BATCH;
 pub use layout::{Axis, Extents, Layout, LayoutError, Placement};
+pub(crate) use names::did_you_mean;
 pub(crate) use names::named;
 pub use names::{UnknownName, nearest};
 pub use regime::{HotKey, LargeScores, Regime, UnknownRegime};
