@@ -539,9 +539,6 @@ impl Case {
         if self.rope.is_some() && !self.head_dim.is_multiple_of(2) {
             return fail(format!("d={} is odd; RoPE rotates pairs of elements", self.head_dim));
         }
-        if stage == Stage::Append && self.head_dim_v != self.head_dim {
-            return fail("stage `append` has rows of one length; write dv as d".into());
-        }
         Ok(())
     }
 }
