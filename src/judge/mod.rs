@@ -6,6 +6,7 @@ pub mod curves;
 pub mod diagnose;
 pub mod draw;
 pub mod law;
+mod refuse;
 pub mod replay;
 pub mod sanitize;
 pub mod shrink;

@@ -202,10 +202,10 @@ pub(crate) mod tests {
             assert_eq!(c.dtypes, DTypes::uniform(DType::F16));
         }
         for (option, bad) in [
-            // A triple is that triple, also where its three types are one.
+            // A triple is that triple, also where the cache's type is there.
             (
-                "--dtype f16/f16/f16",
-                Filter { dtype: Some("f16/f16/f16".parse().unwrap()), ..filter() },
+                "--dtype f16/f16/f32",
+                Filter { dtype: Some("f16/f16/f32".parse().unwrap()), ..filter() },
             ),
             ("--dtype f64", Filter { dtype: Some("f64".parse().unwrap()), ..filter() }),
             ("--head-dim 300..400", Filter { head_dim: Some((300, 400)), ..filter() }),
