@@ -170,8 +170,15 @@ impl Files<'_> {
     }
 
     fn at_place(&self, message: &Message<'_>, place: &Line<'_>, entry: Option<usize>) -> Told {
-        let of = entry.and_then(|index| self.entries.get(index));
-        let of = of.map_or(String::new(), |entry| format!(" (in the instance `{entry}`)"));
+        let of = match entry.and_then(|index| self.entries.get(index)) {
+            Some(entry) => format!(" (in the instance `{entry}`)"),
+            // NVRTC names the function, and not who asked for it.
+            None => {
+                let during = "detected during ";
+                let line = message.around.iter().find_map(|line| line.split_once(during));
+                line.map_or(String::new(), |(_, what)| format!(" (during {})", what.trim()))
+            }
+        };
         let file = self.own_paths(place.file);
         let text = self.own_paths(message.line.text);
         let moved = (place.file, place.position) != (message.line.file, message.line.position);

@@ -183,6 +183,12 @@ fn messages_of_nvrtc_are_read_alike() {
         " k/attention.hip:9:1: error: identifier \"x\" is undefined (in the instance `ok`)\n      \
          x = 1;\n      ^"
     );
+    let nameless = "/abs/k/attention.hip(9): error: no\n      x\n      ^\n          detected during \
+                    instantiation of \"void k(T *) [with T=float]\" \n\n";
+    assert_eq!(
+        say(&from_nvrtc(nameless)),
+        "k/attention.hip:9:1: error: no (during instantiation of \"void k(T *) [with T=float]\")"
+    );
     assert_eq!(
         say(&from_nvrtc("attnbench-entry-1(1): error: namespace \"ns\" has no member \"k\"\n")),
         "entry `ns::k<float>` is not declared in attention.hip"
