@@ -12,6 +12,7 @@ mod faults;
 mod gpu;
 mod inspect;
 mod laws;
+mod mismatch;
 mod oracle;
 mod own_kernel;
 mod plot;

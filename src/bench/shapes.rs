@@ -1,6 +1,6 @@
 //! The shapes that can be timed: named ones, models at a batch and a length, and ids.
 
-use crate::problem::{Case, CaseError, DType, DTypes, nearest};
+use crate::problem::{Case, CaseError, DType, DTypes, did_you_mean, nearest};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -25,15 +25,15 @@ pub struct Shape {
 pub enum ShapeError {
     /// No such name.
     #[error(
-        "--shapes {name}: there is no such shape, set or model; did you mean `{nearest}`? (sets: \
-         {sets}; models, as MODEL@BATCHxKEYS: {models}; or an id such as \
-         b=8,hq=32,hkv=8,d=128,n=4096,dt=f16)"
+        "--shapes {name}: there is no such shape, set or model{} (sets: {sets}; models, as \
+         MODEL@BATCHxKEYS: {models}; or an id such as b=8,hq=32,hkv=8,d=128,n=4096,dt=f16)",
+        did_you_mean(nearest)
     )]
     Unknown {
         /// What was written.
         name: String,
-        /// The nearest known name.
-        nearest: String,
+        /// A known name that is close to it.
+        nearest: Option<String>,
         /// The sets.
         sets: String,
         /// The models.
@@ -138,7 +138,7 @@ fn of_model(text: &str) -> Result<Vec<Shape>, ShapeError> {
         let shapes = KNOWN.shapes.iter().map(|shape| shape.name.as_str());
         return Err(ShapeError::Unknown {
             name: text.to_owned(),
-            nearest: nearest(name, sets().chain(models()).chain(shapes)).to_owned(),
+            nearest: nearest(name, sets().chain(models()).chain(shapes)),
             sets: sets().collect::<Vec<_>>().join(", "),
             models: models().collect::<Vec<_>>().join(", "),
         });

@@ -179,7 +179,7 @@ impl Workload {
             let Some(tensor) = &buffer.tensor else { continue };
             match (tensor.pointer, buffer.role) {
                 (pointer @ (Pointer::K | Pointer::V), _) => {
-                    fill.push(helpers.fill(range, buffer.dtype, seed_of(seed, pointer)));
+                    fill.push(helpers.fill(range, tensor.dtype, seed_of(seed, pointer)));
                 }
                 (pointer, Role::Output) => {
                     given.push((range.start, vec![0xff; range.len()]));

@@ -18,7 +18,7 @@ use attnbench::inspect::target::Target;
 use attnbench::inspect::{Row, nvidia, object, row};
 use attnbench::judge::space::{Filter, Nothing, Space};
 use attnbench::kernel::{Code, Manifest};
-use attnbench::problem::DTypes;
+use attnbench::problem::WantedTypes;
 use attnbench::report::inspect::{self as report, Failed};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use std::path::{Path, PathBuf};
@@ -44,9 +44,9 @@ pub struct Args {
     /// Lanes of a wave: the target's own, or 64 on RDNA
     #[arg(long, default_value = "own", value_parser = ["own", "32", "64"])]
     wave: String,
-    /// Only this type of the cache (f16), or these of q, cache and out (f16/f16/f32)
+    /// Only this type of the cache (f16), or exactly these of q, cache and out (f16/f16/f32)
     #[arg(long)]
-    dtype: Option<DTypes>,
+    dtype: Option<WantedTypes>,
     /// Only head vectors of these sizes
     #[arg(long, value_name = "A..B", value_parser = super::sweep::parse_range)]
     head_dim: Option<(usize, usize)>,

@@ -17,7 +17,7 @@ use attnbench::judge::trial::{Trial, TrialError, arithmetic, fits_in_memory};
 use attnbench::judge::wide::is_wide;
 use attnbench::kernel::Manifest;
 use attnbench::oracle::{explain_element, explained};
-use attnbench::problem::{Case, DTypes, Pointer, Regime, Stage, UnknownRegime};
+use attnbench::problem::{Case, Pointer, Regime, Stage, UnknownRegime, WantedTypes};
 use attnbench::report::json::{self, KernelResult, SavedFailure};
 use attnbench::report::{junit, table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -63,9 +63,9 @@ pub struct Args {
     /// Judge this one case
     #[arg(long, value_name = "ID")]
     case: Option<String>,
-    /// Only this type of the cache (f16), or these of q, cache and out (f16/f16/f32)
+    /// Only this type of the cache (f16), or exactly these of q, cache and out (f16/f16/f32)
     #[arg(long)]
-    dtype: Option<DTypes>,
+    dtype: Option<WantedTypes>,
     /// Only sequences of these lengths
     #[arg(long, value_name = "A..B", value_parser = parse_range)]
     seq_len: Option<(usize, usize)>,

@@ -325,10 +325,14 @@ mod tests {
 
     #[test]
     fn the_appended_row_is_the_cache_s_last() {
-        let (_, inputs) = inputs("stage=append,b=2,hq=2,hkv=2,d=6,n=[4,1],dt=bf16");
-        for (s, pos) in [(0, 3), (1, 0)] {
-            let last = inputs.v().rows(s, 1, pos..pos + 1);
-            assert_eq!(inputs.of(Pointer::NewV).all(s, 1), last);
+        for (dv, elements) in [("", 6), (",dv=4", 4), (",dv=9", 9)] {
+            let id = format!("stage=append,b=2,hq=2,hkv=2,d=6,n=[4,1],dt=bf16{dv}");
+            let (_, inputs) = inputs(&id);
+            for (s, pos) in [(0, 3), (1, 0)] {
+                let last = inputs.v().rows(s, 1, pos..pos + 1);
+                assert_eq!(inputs.of(Pointer::NewV).all(s, 1), last);
+                assert_eq!((last.len(), inputs.of(Pointer::NewK).all(s, 1).len()), (elements, 6));
+            }
         }
     }
 

@@ -50,26 +50,52 @@ impl Poison {
     }
 
     /// An element of it as stored, as often as 8 bytes hold it.
-    fn element(self, dtype: DType) -> [u8; 8] {
+    fn element(self, of: Element) -> [u8; 8] {
         let mut element = [0xff; 8];
-        if self != Poison::Nan {
-            for at in 0..8 / dtype.size() {
-                dtype.store(&mut element, at, self.value(dtype) as f64);
+        match (self, of) {
+            (Poison::Nan, _) => {}
+            (_, Element::Float(dtype)) => {
+                for at in 0..8 / dtype.size() {
+                    dtype.store(&mut element, at, self.value(dtype) as f64);
+                }
             }
+            // Seven eighths of the largest of any size, and of the least.
+            (Poison::Plus, Element::Int(_)) => element = [0x70; 8],
+            (Poison::Minus, Element::Int(_)) => element = [0x90; 8],
         }
         element
     }
 
-    fn fill(self, bytes: &mut [u8], dtype: DType) {
+    fn fill(self, bytes: &mut [u8], of: Element) {
         if self == Poison::Nan {
             return bytes.fill(0xff);
         }
-        let element = &self.element(dtype)[..dtype.size()];
+        let element = &self.element(of)[..of.size()];
         // A piece that stays in the nearest cache, again and again.
         let mut piece = [0u8; 4096];
         piece.chunks_exact_mut(element.len()).for_each(|to| to.copy_from_slice(element));
         for to in bytes.chunks_mut(piece.len()) {
             to.copy_from_slice(&piece[..to.len()]);
+        }
+    }
+}
+
+/// What the elements of a buffer are. A float's poison has a value in its type, an integer's a pattern of
+/// bytes: there is no float type of every size that kernels count in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// Floating-point numbers of a type.
+    Float(DType),
+    /// Integers, signed or not, of so many bytes: 1, 2, 4 or 8.
+    Int(usize),
+}
+
+impl Element {
+    /// Bytes of one.
+    pub fn size(self) -> usize {
+        match self {
+            Element::Float(dtype) => dtype.size(),
+            Element::Int(bytes) => bytes,
         }
     }
 }
@@ -143,8 +169,8 @@ pub struct Buffer {
     pub name: String,
     /// Its role.
     pub role: Role,
-    /// Its element type.
-    pub dtype: DType,
+    /// Its elements.
+    pub element: Element,
     /// Where it lies in the image, bytes.
     pub range: Range<usize>,
     /// The tensor, where it is one.
@@ -289,8 +315,8 @@ pub struct Image {
 pub struct Scratch {
     /// Its name.
     pub name: String,
-    /// The type in which it is poisoned.
-    pub dtype: DType,
+    /// What it holds, and is poisoned as.
+    pub element: Element,
     /// Elements.
     pub elements: usize,
     /// Whether it is zeros before a run, and must be so after it.
@@ -305,17 +331,18 @@ impl Image {
             let written = case.stage.port(tensor.pointer).is_some_and(|port| port.write);
             let role = if written { Role::Output } else { Role::Input };
             let name = tensor.pointer.name().to_owned();
-            wanted.push((name, role, tensor.dtype, tensor.place.span(), Some(tensor)));
+            let element = Element::Float(tensor.dtype);
+            wanted.push((name, role, element, tensor.place.span(), Some(tensor)));
         }
-        for Scratch { name, dtype, elements, zeroed } in scratch {
+        for Scratch { name, element, elements, zeroed } in scratch {
             let role = if *zeroed { Role::Zeroed } else { Role::Scratch };
-            wanted.push((name.clone(), role, *dtype, *elements, None));
+            wanted.push((name.clone(), role, *element, *elements, None));
         }
         let mut buffers = Vec::with_capacity(wanted.len());
         let mut at = GUARD;
-        for (name, role, dtype, elements, tensor) in wanted {
-            let end = elements.checked_mul(dtype.size())?.checked_add(at)?;
-            buffers.push(Buffer { name, role, dtype, range: at..end, tensor });
+        for (name, role, element, elements, tensor) in wanted {
+            let end = elements.checked_mul(element.size())?.checked_add(at)?;
+            buffers.push(Buffer { name, role, element, range: at..end, tensor });
             at = end.checked_add(GUARD + BUFFER_ALIGN)? / BUFFER_ALIGN * BUFFER_ALIGN;
         }
         let (mut outputs, mut writable) = (Vec::new(), Vec::new());
@@ -369,13 +396,13 @@ impl Image {
     /// If there is no such buffer.
     pub fn element(&self, name: &str, index: usize) -> usize {
         let b = self.buffer(name).unwrap_or_else(|| panic!("no buffer {name} in the image"));
-        b.range.start + index * b.dtype.size()
+        b.range.start + index * b.element.size()
     }
 
     /// Fills memory with poison and then the inputs.
     pub fn write(&self, case: &Case, inputs: &Inputs, poisons: Poisons, memory: &mut [u8]) {
         for (buffer, area) in self.areas() {
-            poisons.of(&buffer.name).fill(&mut memory[area], buffer.dtype);
+            poisons.of(&buffer.name).fill(&mut memory[area], buffer.element);
             if buffer.role == Role::Zeroed {
                 memory[buffer.range.clone()].fill(0);
             }
@@ -401,8 +428,8 @@ impl Image {
             from: from + area.start,
             to: to + area.start,
             bytes: area.len(),
-            size: buffer.dtype.size(),
-            element: poisons.of(&buffer.name).element(buffer.dtype),
+            size: buffer.element.size(),
+            element: poisons.of(&buffer.name).element(buffer.element),
         })
     }
 
@@ -499,7 +526,7 @@ impl Image {
             };
             let layer =
                 if matches!(tensor.pointer, Pointer::K | Pointer::V) { case.layer } else { 0 };
-            let (size, place) = (buffer.dtype.size(), &tensor.place);
+            let (size, place) = (buffer.element.size(), &tensor.place);
             let own = tensor.shape.tokens.len() == batch && batch > 1;
             let step_d = if tensor.shape.dim == 1 { 1 } else { place.stride(Axis::Dim) };
             for s in 0..tensor.shape.tokens.len() {
@@ -542,7 +569,9 @@ impl Image {
     /// there: poison.
     fn poison_empty_parts(&self, inputs: &Inputs, poisons: Poisons, memory: &mut [u8]) {
         for range in self.empty_parts(inputs) {
-            poisons.of(Pointer::PartialOut.name()).fill(&mut memory[range], DType::F32);
+            poisons
+                .of(Pointer::PartialOut.name())
+                .fill(&mut memory[range], Element::Float(DType::F32));
         }
     }
 
@@ -554,7 +583,7 @@ impl Image {
         let Some((buffer, tensor)) = parts.and_then(|b| Some((b, b.tensor.as_ref()?))) else {
             return found;
         };
-        let size = buffer.dtype.size();
+        let size = buffer.element.size();
         for (s, h) in (0..tensor.shape.tokens.len())
             .flat_map(|s| (0..tensor.shape.heads).map(move |h| (s, h)))
         {
@@ -624,7 +653,7 @@ impl Image {
         let Some((b, tensor)) = inside.and_then(|b| Some((b, b.tensor.as_ref()?))) else {
             return self.describe(byte);
         };
-        let element = (byte - b.range.start) / b.dtype.size();
+        let element = (byte - b.range.start) / b.element.size();
         let place = &tensor.place;
         let Some(at) = place.coordinates(element) else {
             let Some((at, beyond)) = place.nearest_below(element) else {
@@ -670,7 +699,7 @@ impl Image {
         if byte >= b.range.end {
             return format!("{} past the end of {}", bytes(byte + 1 - b.range.end), b.name);
         }
-        let element = (byte - b.range.start) / b.dtype.size();
+        let element = (byte - b.range.start) / b.element.size();
         let Some(tensor) = &b.tensor else {
             let kind = match b.role {
                 Role::Zeroed => "scratch that is zeros before a run, and must be after it",
@@ -789,7 +818,12 @@ mod tests {
         let image = Image::new(
             &case,
             &places,
-            &[Scratch { name: "part".into(), dtype: DType::F32, elements: 7, zeroed: false }],
+            &[Scratch {
+                name: "part".into(),
+                element: Element::Float(DType::F32),
+                elements: 7,
+                zeroed: false,
+            }],
         )
         .unwrap();
         let mut memory = vec![0u8; image.size()];
@@ -892,7 +926,7 @@ mod tests {
             let mut want = vec![0u8; image.size()];
             let owner = |s: usize| if case.batch() > 1 { access::owner(s) } else { 0 };
             let mut put = |name: &str, element: usize, bits: u8| {
-                let size = image.buffer(name).unwrap().dtype.size();
+                let size = image.buffer(name).unwrap().element.size();
                 want[image.element(name, element)..][..size].fill(bits);
             };
             let input = |s: usize| access::READ | access::INIT | owner(s);
@@ -976,6 +1010,48 @@ mod tests {
         assert!(empty > 100 && full > 100, "{empty} {full}");
     }
 
+    /// Scratch of every size holds another pattern in each run, and none of them is small.
+    #[test]
+    fn scratch_of_every_type_is_poisoned_in_its_own_size() {
+        let case: Case = "hq=1,hkv=1,d=4,n=2".parse().unwrap();
+        let (places, inputs) = (case.placements().unwrap(), generate(&case, &[]).unwrap());
+        let floats = [DType::F64, DType::F32, DType::F16, DType::BF16].map(Element::Float);
+        let all = [1, 2, 4, 8].map(Element::Int).into_iter().chain(floats);
+        let scratch: Vec<Scratch> = all
+            .map(|element| Scratch {
+                name: format!("{element:?}"),
+                element,
+                elements: 5,
+                zeroed: false,
+            })
+            .collect();
+        let image = Image::new(&case, &places, &scratch).unwrap();
+        for scratch in &scratch {
+            let mut seen = Vec::new();
+            for poison in [Poison::Nan, Poison::Plus, Poison::Minus] {
+                let mut memory = vec![0; image.size()];
+                let poisons = Poisons { k: poison, v: poison, rest: poison };
+                image.write(&case, &inputs, poisons, &mut memory);
+                let bytes = &memory[image.buffer(&scratch.name).unwrap().range.clone()];
+                let size = scratch.element.size();
+                assert_eq!(bytes.len(), 5 * size);
+                let first = bytes[..size].to_vec();
+                assert!(bytes.chunks_exact(size).all(|element| *element == first));
+                if let Element::Int(_) = scratch.element {
+                    let signed = i64::from(*first.last().unwrap() as i8);
+                    match poison {
+                        Poison::Nan => assert_eq!(signed, -1),
+                        Poison::Plus => assert!(signed > 100),
+                        Poison::Minus => assert!(signed < -100),
+                    }
+                }
+                seen.push(first);
+            }
+            seen.dedup();
+            assert_eq!(seen.len(), 3, "{scratch:?}: {seen:?}");
+        }
+    }
+
     /// A counter is zeros whatever the poison, the zones around it are not, and it must be left as zeros.
     #[test]
     fn what_is_zeroed_is_zeros_before_and_after() {
@@ -983,7 +1059,7 @@ mod tests {
         let (places, inputs) = (case.placements().unwrap(), generate(&case, &[]).unwrap());
         let scratch = |name: &str, elements, zeroed| Scratch {
             name: name.into(),
-            dtype: DType::F32,
+            element: Element::Float(DType::F32),
             elements,
             zeroed,
         };
@@ -993,7 +1069,7 @@ mod tests {
         for poisons in [Poisons::NAN].into_iter().chain(Poisons::RUNS) {
             let mut memory = vec![0x5a; image.size()];
             image.write(&case, &inputs, poisons, &mut memory);
-            let poison = poisons.rest.element(DType::F32);
+            let poison = poisons.rest.element(Element::Float(DType::F32));
             for name in ["arrived", "more"] {
                 let range = image.buffer(name).unwrap().range.clone();
                 assert!(memory[range.clone()].iter().all(|byte| *byte == 0), "{name} {poisons}");

@@ -1,11 +1,23 @@
-//! A compiler's messages, cut down to the first error in the user's own words.
+//! A compiler's messages as its user needs them: every error, in the user's own file, with the line.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 
-use super::CompileError;
+use super::declared::{self, Declared};
+use super::signature::header_of;
+use super::{CompileError, includes};
+use crate::problem::nearest;
 
 /// What the file name of an entry's line in the wrapper starts with.
 pub(crate) const ENTRY_FILE: &str = "attnbench-entry-";
+
+/// Errors that are told; of more, how many.
+const MOST: usize = 20;
+
+/// Lines that show the place of an error.
+const MOST_SNIPPET: usize = 3;
 
 /// The files that messages may name.
 pub(crate) struct Files<'a> {
@@ -19,6 +31,7 @@ pub(crate) struct Files<'a> {
 }
 
 /// One `file:line:column: kind: text` line.
+#[derive(Clone)]
 struct Line<'a> {
     file: &'a str,
     position: &'a str,
@@ -26,20 +39,262 @@ struct Line<'a> {
     text: &'a str,
 }
 
+/// An error with what the compiler said around it.
+struct Message<'a> {
+    line: Line<'a>,
+    /// The source line, the caret.
+    snippet: Vec<&'a str>,
+    /// Where the instance was asked for: lines before the error (g++), or notes after it (clang, NVRTC).
+    around: Vec<&'a str>,
+}
+
+/// An error in the words in which it is told.
+struct Told {
+    /// `file:line:column: error: text`, or a sentence about an entry.
+    first: String,
+    snippet: Vec<String>,
+}
+
 impl Files<'_> {
     /// The source as a compiler refused it with these messages.
     pub(crate) fn rejected(&self, messages: &str) -> CompileError {
-        let (first, all) = first_error(messages, self);
-        CompileError::Rejected { file: self.shown.display().to_string(), first, all }
+        let mut told = self.errors(messages);
+        if told.is_empty() {
+            told.push(Told { first: self.own_paths(&last_resort(messages)), snippet: Vec::new() });
+        }
+        let first = told[0].first.clone();
+        let mut errors = match told.len() {
+            1 => " ".to_owned(),
+            count => format!(" {count} errors\n"),
+        };
+        for (at, Told { first, snippet }) in told.iter().take(MOST).enumerate() {
+            let line_break = if at == 0 { "" } else { "\n" };
+            let _ = write!(errors, "{line_break}{first}");
+            snippet.iter().for_each(|line| errors += &format!("\n{line}"));
+        }
+        if told.len() > MOST {
+            let _ = write!(errors, "\nand {} more errors", told.len() - MOST);
+        }
+        let (file, all) = (self.shown.display().to_string(), self.own_paths(messages));
+        CompileError::Rejected { file, first, errors, all }
+    }
+
+    /// A text with the user's own paths, as the user gave them.
+    fn own_paths(&self, text: &str) -> String {
+        let (source, shown) = (self.source.to_string_lossy(), self.shown.to_string_lossy());
+        let text = text.replace(&*source, &shown);
+        match (self.source.parent(), self.shown.parent()) {
+            (Some(source), Some(shown)) if source.parent().is_some() => {
+                let shown = match shown.as_os_str().is_empty() {
+                    true => String::new(),
+                    false => format!("{}/", shown.display()),
+                };
+                text.replace(&format!("{}/", source.display()), &shown)
+            }
+            _ => text,
+        }
+    }
+
+    fn is_foreign(&self, file: &str) -> bool {
+        file.starts_with(&*self.headers.to_string_lossy())
+            || file == self.wrapper.to_string_lossy()
+            || file.starts_with("/usr/")
+            || file.starts_with(ENTRY_FILE)
+    }
+
+    /// Every error once, those in the user's files first.
+    fn errors(&self, messages: &str) -> Vec<Told> {
+        let all = messages_of(messages);
+        let (mut own, mut of_entries) = (Vec::new(), Vec::<(usize, bool, &Message<'_>)>::new());
+        // A line of a template is told once, not again for each instance.
+        let (mut rows, mut places) = (BTreeSet::new(), BTreeSet::new());
+        for message in &all {
+            let entry = entry_of(message.line.file)
+                .or_else(|| message.around.iter().find_map(|line| entry_of(line)));
+            let place = self.own_place(message);
+            match (place, entry) {
+                (Some(place), entry) => {
+                    let row = (place.file, place.position.split(':').next().unwrap_or(""));
+                    let again = entry.is_some() && rows.contains(&row);
+                    rows.insert(row);
+                    if !again && places.insert((place.file, place.position, message.line.text)) {
+                        own.push(self.at_place(message, &place, entry));
+                    }
+                }
+                (None, Some(entry)) => {
+                    let direct = entry_of(message.line.file).is_some();
+                    of_entries.push((entry, direct, message));
+                }
+                (None, None) => {
+                    let Line { file, position, text, .. } = &message.line;
+                    if places.insert((*file, *position, *text)) {
+                        own.push(Told {
+                            first: format!("{file}:{position}: error: {text}"),
+                            snippet: message
+                                .snippet
+                                .iter()
+                                .map(|line| (*line).to_owned())
+                                .collect(),
+                        });
+                    }
+                }
+            }
+        }
+        let kernels = self.kernels();
+        for index in 0..self.entries.len() {
+            // What the compiler says of the entry's own line tells more than what follows from it.
+            let of_this = of_entries.iter().filter(|(entry, ..)| *entry == index);
+            let Some((.., message)) = of_this.min_by_key(|(_, direct, _)| !direct) else {
+                continue;
+            };
+            let name = base_name(&self.entries[index]);
+            let is_there = kernels.iter().any(|kernel| path_ends(&kernel.path(), name));
+            // Where the source itself has errors, a kernel may be unknown for them.
+            if own.is_empty() || !is_there {
+                own.push(self.of_entry(&self.entries[index], message, &kernels));
+            }
+        }
+        own
+    }
+
+    /// Where an error lies in the user's files: its own place, or that of the line that led to a header.
+    fn own_place<'a>(&self, message: &Message<'a>) -> Option<Line<'a>> {
+        if !self.is_foreign(message.line.file) {
+            return Some(message.line.clone());
+        }
+        // Not a note on a candidate, which is only where the kernel stands.
+        let leads = ["required from", "required by", "instantiation", "expan"];
+        let is_lead = |line: &&&str| leads.iter().any(|words| line.contains(words));
+        let around = message.around.iter().filter(is_lead).filter_map(|line| parse(line));
+        around.into_iter().find(|line| !self.is_foreign(line.file))
+    }
+
+    fn at_place(&self, message: &Message<'_>, place: &Line<'_>, entry: Option<usize>) -> Told {
+        let of = match entry.and_then(|index| self.entries.get(index)) {
+            Some(entry) => format!(" (in the instance `{entry}`)"),
+            // NVRTC names the function, and not who asked for it.
+            None => {
+                let during = "detected during ";
+                let line = message.around.iter().find_map(|line| line.split_once(during));
+                line.map_or(String::new(), |(_, what)| format!(" (during {})", what.trim()))
+            }
+        };
+        let file = self.own_paths(place.file);
+        let text = self.own_paths(message.line.text);
+        let moved = (place.file, place.position) != (message.line.file, message.line.position);
+        let snippet = if moved || message.snippet.is_empty() {
+            shown_line(place)
+        } else {
+            message.snippet.iter().map(|line| (*line).to_owned()).collect()
+        };
+        let mend = if text.contains("No such file") || text.contains("file not found") {
+            "; name its folder in `include_dirs`"
+        } else {
+            ""
+        };
+        Told { first: format!("{file}:{}: error: {text}{mend}{of}", place.position), snippet }
+    }
+
+    /// An error in the line that asks for an entry.
+    fn of_entry(&self, entry: &str, message: &Message<'_>, kernels: &[Declared]) -> Told {
+        let file = self.shown.file_name().unwrap_or(self.shown.as_os_str()).to_string_lossy();
+        let name = base_name(entry);
+        let text = message.line.text;
+        // A compiler's own suggestion may be far off: `__half`; did you mean `__tanf`?
+        let text = text.split("; did you mean").next().unwrap_or(text);
+        let paths: BTreeSet<String> = kernels.iter().map(Declared::path).collect();
+        let is_there = paths.iter().any(|path| path_ends(path, name));
+        let unknown = unknown_name(text);
+        if unknown.is_some_and(|unknown| name.split("::").any(|part| part == unknown)) && !is_there
+        {
+            let meant = nearest(name, paths.iter().map(String::as_str));
+            let first = format!("entry `{entry}` is not declared in {file}");
+            let list: Vec<&str> = paths.iter().map(String::as_str).collect();
+            let more = match meant {
+                Some(meant) => format!("; did you mean `{meant}`?"),
+                None if list.is_empty() => String::new(),
+                None => format!("; it declares {}", list.join(", ")),
+            };
+            return Told { first: first + &more, snippet: Vec::new() };
+        }
+        let template =
+            kernels.iter().find(|k| path_ends(&k.path(), name) && k.arguments.is_empty());
+        let of = match template {
+            Some(kernel) if unknown.is_none() => {
+                let head = match kernel.template.as_str() {
+                    "" => "no template",
+                    head => head,
+                };
+                format!(" (`{}` is declared as {head})", kernel.path())
+            }
+            _ => String::new(),
+        };
+        let header = unknown.and_then(header_of);
+        let mend = header.map_or(String::new(), |header| format!("; include <{header}> in {file}"));
+        Told { first: format!("entry `{entry}`: {text}{mend}{of}"), snippet: Vec::new() }
+    }
+
+    /// The kernels that the source and what it includes declare.
+    fn kernels(&self) -> Vec<Declared> {
+        let folder = self.source.parent().map(Path::to_path_buf);
+        let scan = includes::scan(self.source, &folder.into_iter().collect::<Vec<_>>());
+        let files = scan.map(|scan| scan.files).unwrap_or_default();
+        let texts = files.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes));
+        texts.flat_map(|text| declared::kernels(&text)).collect()
     }
 }
 
-/// The first error of `messages`, and all of them with the user's own path.
-fn first_error(messages: &str, files: &Files<'_>) -> (String, String) {
-    let source = files.source.to_string_lossy();
-    let shown = files.shown.to_string_lossy();
-    let all = messages.replace(&*source, &shown);
-    (first(&all, files).unwrap_or_else(|| last_resort(&all)), all)
+/// `ns::k` of `ns::k<float, 4>`.
+fn base_name(entry: &str) -> &str {
+    entry.split('<').next().unwrap_or(entry).trim().trim_start_matches("::")
+}
+
+/// Whether a kernel's path is a name, or ends in it: `engine::k` may be called `k` where it is used.
+fn path_ends(path: &str, name: &str) -> bool {
+    path == name || path.ends_with(&format!("::{name}"))
+}
+
+/// The name that an error says is not declared.
+fn unknown_name(text: &str) -> Option<&str> {
+    let undeclared = [
+        "not declared",
+        "has not been declared",
+        "undeclared",
+        "not a member",
+        "no member named",
+        "is undefined",
+        "has no member",
+        "unknown type name",
+        "no template named",
+    ];
+    if !undeclared.iter().any(|words| text.contains(words)) {
+        return None;
+    }
+    let quoted = text.split(['\'', '"', '`', '\u{2018}', '\u{2019}']);
+    let mut quoted = quoted.skip(1).step_by(2);
+    let first = quoted.next();
+    // NVRTC names the namespace first.
+    let last = if text.contains("has no member") { quoted.next() } else { None };
+    last.or(first).map(|name| name.rsplit("::").next().unwrap_or(name))
+}
+
+/// The index of the entry whose line in the wrapper a text names.
+fn entry_of(text: &str) -> Option<usize> {
+    let rest = &text[text.find(ENTRY_FILE)? + ENTRY_FILE.len()..];
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    rest[..digits].parse().ok()
+}
+
+/// A line of a file with a caret below it, as g++ shows one.
+fn shown_line(place: &Line<'_>) -> Vec<String> {
+    let mut parts = place.position.split(':').filter_map(|number| number.parse::<usize>().ok());
+    let (Some(row), Some(column)) = (parts.next(), parts.next()) else { return Vec::new() };
+    let text = fs::read(place.file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let Some(line) = text.lines().nth(row.saturating_sub(1)) else { return Vec::new() };
+    let before = line.chars().take(column.saturating_sub(1));
+    let space: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    vec![format!("{row:>5} | {line}"), format!("      | {space}^")]
 }
 
 /// NVRTC's messages in the form of the others: `file(line): error: text`.
@@ -54,43 +309,61 @@ pub(super) fn from_nvrtc(messages: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn first(all: &str, files: &Files<'_>) -> Option<String> {
-    let lines: Vec<Line<'_>> = all.lines().filter_map(parse).collect();
-    let at = lines.iter().position(|line| line.kind.ends_with("error"))?;
-    let error = &lines[at];
-    if let Some(index) = error.file.strip_prefix(ENTRY_FILE) {
-        let entry = files.entries.get(index.parse::<usize>().ok()?)?;
-        let undeclared = [
-            "not declared",
-            "has not been declared",
-            "undeclared",
-            "not a member",
-            "no member named",
-            "use of undeclared",
-            "is undefined",
-            "has no member",
-        ];
-        if undeclared.iter().any(|words| error.text.contains(words)) {
-            let name = files.shown.file_name().unwrap_or(files.shown.as_os_str());
-            return Some(format!("entry `{entry}` is not declared in {}", name.to_string_lossy()));
+/// The errors among a compiler's messages, in order.
+fn messages_of(all: &str) -> Vec<Message<'_>> {
+    let (mut found, mut context) = (Vec::<Message<'_>>::new(), Vec::new());
+    // Whether lines go to the last error, and whether they still show its place.
+    let (mut of_last, mut in_snippet) = (false, false);
+    for text in all.lines() {
+        match parse(text) {
+            Some(line) if line.kind.ends_with("error") => {
+                let around = context.clone();
+                found.push(Message { line, snippet: Vec::new(), around });
+                (of_last, in_snippet) = (true, true);
+            }
+            Some(line) if matches!(line.kind, "note" | "warning") => {
+                in_snippet = false;
+                if let Some(last) = found.last_mut().filter(|_| of_last) {
+                    last.around.push(text);
+                }
+            }
+            // "required from here", and the like.
+            Some(_) => {
+                (of_last, in_snippet) = (false, false);
+                context.push(text);
+            }
+            None if is_context(text) => {
+                // A new function, or a new instance: what was said before is of another.
+                context.clear();
+                (of_last, in_snippet) = (false, false);
+            }
+            None => {
+                let Some(last) = found.last_mut().filter(|_| of_last) else { continue };
+                let shows =
+                    in_snippet && last.snippet.len() < MOST_SNIPPET && !text.trim().is_empty();
+                if shows && !text.contains("detected during") && !is_count(text) {
+                    last.snippet.push(text);
+                } else {
+                    in_snippet = false;
+                    last.around.push(text);
+                }
+            }
         }
-        return Some(format!("entry `{entry}`: {}", error.text));
     }
-    let foreign = |file: &str| {
-        file.starts_with(&*files.headers.to_string_lossy())
-            || file == files.wrapper.to_string_lossy()
-            || file.starts_with("/usr/")
-            || file.starts_with(ENTRY_FILE)
-    };
-    if foreign(error.file) {
-        // An error inside a header that the user's line led to: g++ says so before it
-        // ("required from here"), clang after it ("in instantiation of").
-        let before = lines[..at].iter().rev();
-        if let Some(own) = before.chain(&lines[at..]).find(|line| !foreign(line.file)) {
-            return Some(format!("{}:{}: error: {}", own.file, own.position, error.text));
-        }
-    }
-    Some(format!("{}:{}: error: {}", error.file, error.position, error.text))
+    found
+}
+
+/// `file: In function 'f':`, `file: In instantiation of 'f':`, `file: At global scope:`.
+fn is_context(text: &str) -> bool {
+    [": In ", ": At ", "In file included from "].iter().any(|words| text.contains(words))
+        && text.trim_end().ends_with([':', ','])
+}
+
+/// `2 errors generated.`, `compilation terminated.`, NVRTC's `1 error detected in …`.
+fn is_count(text: &str) -> bool {
+    ["generated.", "terminated.", " detected in the compilation"]
+        .iter()
+        .any(|end| text.contains(end))
 }
 
 /// Without an `error:` line (the linker, a compiler that crashed): the line that says most.
@@ -108,6 +381,10 @@ fn last_resort(all: &str) -> String {
 
 /// Reads `file:line:column: kind: text`; also `file:line:column:   required from here`.
 fn parse(line: &str) -> Option<Line<'_>> {
+    // A line of the source that is shown may hold colons, too.
+    if line.starts_with(char::is_whitespace) {
+        return None;
+    }
     for (at, _) in line.match_indices(':') {
         let mut parts = line[at + 1..].splitn(3, ':');
         let (row, column, rest) = (parts.next()?, parts.next()?, parts.next());
@@ -123,65 +400,5 @@ fn parse(line: &str) -> Option<Line<'_>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn say(messages: &str) -> String {
-        let entries = ["ok".to_owned(), "ns::k<float>".to_owned()];
-        let files = Files {
-            source: Path::new("/abs/k/attention.hip"),
-            shown: Path::new("k/attention.hip"),
-            wrapper: Path::new("/tmp/w/kernel.cpp"),
-            headers: Path::new("/cache/include-1"),
-            entries: &entries,
-        };
-        first_error(messages, &files).0
-    }
-
-    #[test]
-    fn the_users_own_file_and_line_come_first() {
-        assert_eq!(
-            say("In file included from /tmp/w/kernel.cpp:2:\n/abs/k/attention.hip: In function \
-                 'void k()':\n/abs/k/attention.hip:7:5: error: 'x' was not declared in this scope\n"),
-            "k/attention.hip:7:5: error: 'x' was not declared in this scope"
-        );
-        assert_eq!(
-            say("/abs/k/attention.hip:1:10: fatal error: no.h: No such file or directory\n"),
-            "k/attention.hip:1:10: error: no.h: No such file or directory"
-        );
-    }
-
-    #[test]
-    fn an_error_inside_a_header_is_told_at_the_users_line() {
-        assert_eq!(
-            say("/cache/include-1/attnbench/wave.h: In instantiation of 'T f(T)':\n\
-                 /abs/k/attention.hip:9:20:   required from here\n\
-                 /cache/include-1/attnbench/wave.h:3:9: error: static assertion failed: big\n"),
-            "k/attention.hip:9:20: error: static assertion failed: big"
-        );
-        assert_eq!(
-            say("/cache/include-1/attnbench/wave.h:3:9: error: static assertion failed: big\n\
-                 /abs/k/attention.hip:9:20: note: in instantiation of f requested here\n"),
-            "k/attention.hip:9:20: error: static assertion failed: big"
-        );
-    }
-
-    #[test]
-    fn an_unknown_entry_is_told_by_its_name() {
-        for text in ["'k' is not a member of 'ns'", "use of undeclared identifier 'ns'"] {
-            assert_eq!(
-                say(&format!("attnbench-entry-1:1:21: error: {text}\n")),
-                "entry `ns::k<float>` is not declared in attention.hip"
-            );
-        }
-        assert_eq!(say("attnbench-entry-0:1:1: error: ambiguous\n"), "entry `ok`: ambiguous");
-    }
-
-    #[test]
-    fn a_linkers_message_is_found() {
-        assert_eq!(
-            say("/usr/bin/ld: k.o: in function `f':\nk.hip:3: undefined reference to `g'\n"),
-            "k.hip:3: undefined reference to `g'"
-        );
-    }
-}
+#[path = "diagnostics_tests.rs"]
+mod tests;

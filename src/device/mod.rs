@@ -11,6 +11,7 @@
 pub(crate) mod cache;
 mod check;
 pub mod cpu;
+pub(crate) mod declared;
 pub(crate) mod diagnostics;
 pub mod finding;
 pub mod gpu;
@@ -19,6 +20,7 @@ pub(crate) mod includes;
 pub mod interrupt;
 mod memory;
 mod params;
+pub mod signature;
 mod timing;
 mod wire;
 
@@ -26,6 +28,7 @@ pub use memory::{available_memory, keep_freed_memory};
 pub use timing::{Subject, Telemetry, Timed, Timing};
 
 use finding::Finding;
+use signature::Signature;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -81,6 +84,8 @@ pub struct Module {
     pub kernels: Arc<Vec<String>>,
     /// For each of [`Source::entries`], its parameters; `None` where the device cannot tell.
     pub params: Arc<Vec<Option<Vec<ParamKind>>>>,
+    /// For each of [`Source::entries`], what its binary says of it besides; may be shorter.
+    pub signatures: Arc<Vec<Signature>>,
     /// The wave size that it was compiled for.
     pub wave: u32,
     /// What the compiler said of it.
@@ -96,6 +101,7 @@ impl Module {
             entries: Arc::default(),
             kernels: Arc::default(),
             params: Arc::new(vec![None; entries]),
+            signatures: Arc::default(),
             wave,
             log: "".into(),
         }
@@ -245,13 +251,15 @@ pub enum CompileError {
     /// There is no compiler.
     #[error("{0}")]
     NoCompiler(String),
-    /// The compiler refused the source: its first error, with the user's own file and line.
-    #[error("{file} does not compile: {first}")]
+    /// The compiler refused the source: its errors, with the user's own file and lines.
+    #[error("{file} does not compile:{errors}")]
     Rejected {
         /// The source file.
         file: String,
         /// The first error, `file:line:column: error: text`.
         first: String,
+        /// The errors as they are told after the file's name: each with the source line and the caret.
+        errors: String,
         /// Everything that the compiler said.
         all: String,
     },
@@ -272,7 +280,7 @@ impl CompileError {
     /// A refusal of a file in one sentence.
     pub(crate) fn rejected(file: &Path, why: String) -> CompileError {
         let file = file.display().to_string();
-        CompileError::Rejected { file, first: why.clone(), all: why }
+        CompileError::Rejected { file, first: why.clone(), errors: format!(" {why}"), all: why }
     }
 
     /// A file that cannot be read.

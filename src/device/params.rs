@@ -4,20 +4,39 @@ use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection, ObjectSymbol};
 
 use super::ParamKind;
+use super::signature::{Signature, types_in};
 
 /// The parameters of entry `index`, from the table that the translation unit left in the binary.
 pub(super) fn of(binary: &[u8], index: usize) -> Result<Vec<ParamKind>, String> {
-    let file: ElfFile64<'_> = ElfFile64::parse(binary).map_err(|e| e.to_string())?;
     let name = format!("attnbench_params_{index}");
     let missing = || format!("the binary has no table `{name}`");
+    table(binary, &name)?.and_then(read).ok_or_else(missing)
+}
+
+/// What the translation unit left in the binary of entry `index` besides.
+pub(super) fn signature(binary: &[u8], index: usize) -> Result<Signature, String> {
+    let types = table(binary, &format!("attnbench_types_{index}"))?.unwrap_or_default();
+    let end = types.iter().position(|byte| *byte == 0).unwrap_or(types.len());
+    let bounds = table(binary, &format!("attnbench_bounds_{index}"))?;
+    let bounds =
+        bounds.and_then(|bytes| bytes.first_chunk()).map(|bytes| u32::from_le_bytes(*bytes));
+    Ok(Signature {
+        types: types_in(&String::from_utf8_lossy(&types[..end])),
+        most_threads: bounds.filter(|threads| *threads > 0),
+        lacks: None,
+    })
+}
+
+/// The bytes of a binary from a symbol on; `None` where there is no such symbol.
+fn table<'a>(binary: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, String> {
+    let file: ElfFile64<'a> = ElfFile64::parse(binary).map_err(|e| e.to_string())?;
     // A shared object has it among those that others may see, a GPU's binary need not.
     let mut symbols = file.dynamic_symbols().chain(file.symbols());
-    let symbol = symbols.find(|s| s.name() == Ok(&name)).ok_or_else(missing)?;
+    let Some(symbol) = symbols.find(|s| s.name() == Ok(name)) else { return Ok(None) };
     let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
-    let section = section.ok_or_else(missing)?;
+    let Some(section) = section else { return Ok(None) };
     let data = section.data().map_err(|e| e.to_string())?;
-    let at = symbol.address().wrapping_sub(section.address()) as usize;
-    read(data.get(at..).ok_or_else(missing)?).ok_or_else(missing)
+    Ok(data.get(symbol.address().wrapping_sub(section.address()) as usize..))
 }
 
 /// Reads the table that `entry.h` and `params.h` leave in a binary: the number of parameters, then for

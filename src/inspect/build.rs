@@ -9,7 +9,7 @@ use super::compiler::{Compiler, Kind, run};
 use super::headers::HEADERS;
 use super::target::Target;
 use crate::device::diagnostics::{self, Files};
-use crate::device::{CompileError, Source, absolute, cache, includes};
+use crate::device::{CompileError, Source, absolute, cache, includes, signature};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ impl Builder {
         if self.compiler.kind == Kind::Clang {
             flags.push(format!("-DATTNBENCH_WAVE={}", source.wave));
             flags.push(format!("-I{}", headers.display()));
-            flags.push("-ferror-limit=5".to_owned());
+            flags.push("-ferror-limit=0".to_owned());
         }
         flags.extend(folders.iter().map(|dir| format!("-I{}", dir.display())));
         flags.extend(source.defines.iter().map(|(name, text)| format!("-D{name}={text}")));
@@ -112,6 +112,9 @@ impl Job<'_> {
     fn wrapper(&self) -> String {
         let mut text = String::from("#include <hip/hip_runtime.h>\n");
         let _ = writeln!(text, "#include \"{}\"", self.path.display());
+        for header in signature::headers_of(&self.source.entries) {
+            let _ = writeln!(text, "#include <{header}>");
+        }
         for (index, entry) in self.source.entries.iter().enumerate() {
             let _ = writeln!(text, "#line 1 \"{}{index}\"", diagnostics::ENTRY_FILE);
             let _ = writeln!(

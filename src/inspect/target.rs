@@ -4,6 +4,7 @@
 //! `getMaxWavesPerEU`, `getMaxWorkGroupsPerCU`, `getEUsPerCU`, `getLocalMemorySize`), `AMDGPU.td`
 //! (which target has which feature), `ELF.h` (`EF_AMDGPU_MACH`); llvm.org/docs/AMDGPUUsage.html.
 
+use crate::problem::{did_you_mean, nearest};
 use std::fmt;
 
 /// A generation of targets whose limits are the same.
@@ -102,12 +103,12 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// Not the name of an AMD processor.
-    #[error("there is no AMD target `{name}`; did you mean `{nearest}`? (known: {known})")]
+    #[error("there is no AMD target `{name}`{} (known: {known})", did_you_mean(nearest))]
     Unknown {
         /// What was asked for.
         name: String,
-        /// The nearest known one.
-        nearest: &'static str,
+        /// A known one that is close to it.
+        nearest: Option<String>,
         /// All of them.
         known: String,
     },
@@ -124,7 +125,7 @@ impl Target {
             Some((_, _, family)) => Ok(Target { id: name.to_owned(), family: *family }),
             None => Err(TargetError::Unknown {
                 name: crate::problem::clip(name),
-                nearest: crate::problem::nearest(processor, PROCESSORS.iter().map(|p| p.0)),
+                nearest: nearest(processor, PROCESSORS.iter().map(|p| p.0)),
                 known: PROCESSORS.map(|p| p.0).join(", "),
             }),
         }

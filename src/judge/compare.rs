@@ -395,6 +395,7 @@ mod tests {
             "stage=pv,b=1,hq=2,hkv=1,d=5,n=3,out=HD+pad2",
             "stage=prefill,b=2,hq=2,hkv=1,d=3,n=[4,1],out=NHD+pad2.1",
             "stage=append,b=2,hq=2,hkv=2,d=3,n=[4,1],k=NHD+pad1,v=HDN+pad1@2",
+            "stage=append,b=2,hq=2,hkv=2,d=3,dv=5,n=[4,1],k=NHD+pad1,v=HDN+pad1@2",
             "stage=merge,b=2,hq=2,hkv=2,d=3,n=1,p.splits=3",
             "stage=head_combine,b=2,hq=2,hkv=2,d=3,n=1,hidden=5",
             "stage=norm,b=2,hq=1,hkv=1,d=1,n=1,hidden=7",

@@ -57,7 +57,7 @@ pub(super) fn buckets(case: &Case) -> Vec<(String, String)> {
         ("head_dim", heads, size.into()),
         (
             "head_dim_v",
-            has(Pointer::V) && stage != Stage::Append,
+            has(Pointer::V),
             if case.head_dim_v == case.head_dim { "head_dim" } else { "other" }.into(),
         ),
         ("hidden", stage.has_hidden(), bucket(&SEQ_LEN, case.hidden).into()),

@@ -7,6 +7,7 @@ pub mod diagnose;
 pub mod draw;
 pub mod explain;
 pub mod law;
+mod refuse;
 pub mod replay;
 pub mod sanitize;
 pub mod shrink;

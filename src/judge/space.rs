@@ -2,14 +2,14 @@
 
 use crate::data::captured::Captured;
 use crate::kernel::Manifest;
-use crate::problem::{Case, DTypes, Regime};
+use crate::problem::{Case, DTypes, Regime, WantedTypes};
 use std::sync::Arc;
 
 /// What a user wants of a kernel's cases; `None` wants all.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Cases whose cache has this type, or whose three types are these.
-    pub dtype: Option<DTypes>,
+    pub dtype: Option<WantedTypes>,
     /// Every sequence's length, both ends included.
     pub seq_len: Option<(usize, usize)>,
     /// Sizes of a head vector, both ends included.
@@ -61,9 +61,7 @@ impl Space {
             Err(Nothing { kernel: manifest.name.clone(), option, has })
         };
         if let Some(wanted) = filter.dtype {
-            let uniform = wanted == DTypes::uniform(wanted.kv);
-            let matches = |d: &DTypes| *d == wanted || (uniform && d.kv == wanted.kv);
-            narrow.supports.dtypes.retain(matches);
+            narrow.supports.dtypes.retain(|dtypes| wanted.includes(dtypes));
             if narrow.supports.dtypes.is_empty() {
                 let has: Vec<_> = manifest.supports.dtypes.iter().map(DTypes::to_string).collect();
                 return nothing(format!("--dtype {wanted}"), has.join(", "));
@@ -204,6 +202,11 @@ pub(crate) mod tests {
             assert_eq!(c.dtypes, DTypes::uniform(DType::F16));
         }
         for (option, bad) in [
+            // A triple is that triple, also where the cache's type is there.
+            (
+                "--dtype f16/f16/f32",
+                Filter { dtype: Some("f16/f16/f32".parse().unwrap()), ..filter() },
+            ),
             ("--dtype f64", Filter { dtype: Some("f64".parse().unwrap()), ..filter() }),
             ("--head-dim 300..400", Filter { head_dim: Some((300, 400)), ..filter() }),
             ("--regime loud", Filter { regime: Some("loud".into()), ..filter() }),

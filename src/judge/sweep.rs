@@ -12,6 +12,7 @@ use super::explain::telling::{Telling, when};
 use super::explain::trigger::Trigger;
 use super::explain::{Explanation, explain};
 use super::law::Law;
+use super::refuse::before_any_run;
 use super::sanitize::Found;
 use super::shrink::Cases;
 use super::space::Space;
@@ -232,8 +233,9 @@ pub fn sweep(
         results: Mutex::new(BTreeMap::new()),
         error: Mutex::new(None),
     };
-    let trials: Vec<Trial> =
+    let mut trials: Vec<Trial> =
         (0..threads.max(1)).map(|_| make()).collect::<Result<_, TrialError>>()?;
+    before_any_run(space, options, &mut trials)?;
     let mut trials = std::thread::scope(|scope| {
         let workers: Vec<_> =
             trials.into_iter().map(|trial| scope.spawn(|| shared.work(trial))).collect();

@@ -2,7 +2,7 @@
 
 use super::expr::Expr;
 use super::read::{Item, ManifestError};
-use crate::problem::{Pointer, Stage, named, nearest};
+use crate::problem::{Pointer, Stage, did_you_mean, named, nearest};
 use std::str::FromStr;
 
 named! {
@@ -148,11 +148,11 @@ impl ArgSpec {
             Ok(_) => Err(item
                 .bad(&quoted, format_args!("stage `{stage}` has no such pointer; it has {list}"))),
             Err(_) => {
-                let nearest = nearest(text, known);
+                let meant = did_you_mean(&nearest(text, known));
                 Err(item.bad(
                     &quoted,
                     format_args!(
-                        "unknown argument; did you mean `{nearest}`? (pointers here: {list}; \
+                        "unknown argument{meant} (pointers here: {list}; \
                          scalars are TYPE:EXPR, such as u32:num_heads)"
                     ),
                 ))

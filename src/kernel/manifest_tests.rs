@@ -471,7 +471,7 @@ fn every_mistake_names_file_line_key_and_mend() {
             "\"small\"\nargs",
             "\"small<{hd}>\"\nargs".into(),
             6,
-            "unknown variable `hd`; did you mean `x`?",
+            "unknown variable `hd` (known here: batch, num_heads, num_kv_heads, group, head_dim, ",
         ),
         ("\"small\"\nargs", "\"small<{kv>\"\nargs".into(), 6, "the `{` at column 7 has no partner"),
         (
@@ -491,7 +491,7 @@ fn every_mistake_names_file_line_key_and_mend() {
             "\"lse\"",
             "\"u32:seqlen\"".into(),
             7,
-            "unknown variable `seqlen`; did you mean `seq_len`?",
+            "unknown variable `seqlen`; did you mean `seq_len`? (known here: batch, ",
         ),
         ("\"lse\"", "\"u32:eps\"".into(), 7, "unknown variable `eps`"),
         ("\"lse\"", "\"u32:\"".into(), 7, "it is empty"),
@@ -690,7 +690,7 @@ fn every_mistake_names_file_line_key_and_mend() {
             "[[launch]]",
             "[params]\nwaves = [1]\n[rule]\nwaves = \"unit\"\n[[launch]]".into(),
             8,
-            "unknown variable `unit`; did you mean `units`?",
+            "unknown variable `unit`; did you mean `units`? (known here: batch, ",
         ),
         (
             "[[launch]]",

@@ -18,6 +18,7 @@ mod fit;
 mod manifest;
 mod numerics;
 mod plan;
+mod pointees;
 mod read;
 mod registry;
 mod supports;

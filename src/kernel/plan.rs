@@ -5,6 +5,7 @@ use super::args::{ArgSpec, ScalarType, ScratchType};
 use super::env::Env;
 use super::expr::{Expr, ExprError, SHOWN_TEXT, Value};
 use super::manifest::{DEVICE_VARIABLES, Manifest};
+use crate::device::signature::Signature;
 use crate::device::{Arg, Launch, Module, Source};
 use crate::problem::{Case, Placements, clip, one_line};
 use std::ops::RangeInclusive;
@@ -46,6 +47,35 @@ pub enum PlanError {
         kernel: String,
         /// The argument.
         arg: String,
+    },
+    /// A pointer to other numbers than its kernel takes.
+    #[error("{kernel}: launch[{launch}]: {why}")]
+    Pointee {
+        /// The kernel.
+        kernel: String,
+        /// Which launch of the manifest.
+        launch: usize,
+        /// Which arguments, what they are, what the kernel takes, and the mend.
+        why: String,
+    },
+    /// A block larger than its kernel is made for.
+    #[error(
+        "{kernel}: launch[{launch}].block is {threads} threads{values}, but `{entry}` is made for at most \
+         {bound} (its __launch_bounds__): launch blocks of at most {bound} threads, or raise the bound"
+    )]
+    Bounds {
+        /// The kernel.
+        kernel: String,
+        /// Which launch of the manifest.
+        launch: usize,
+        /// Threads of a block.
+        threads: u64,
+        /// The variables that led there: ` (with threads = 512)`.
+        values: String,
+        /// The name expression.
+        entry: String,
+        /// The most threads.
+        bound: u32,
     },
     /// A module that was compiled from another source.
     #[error("{kernel}: the compiled module lacks `{entry}`; compile the source of this very case")]
@@ -138,6 +168,9 @@ impl Manifest {
             }
             let place = format!("launch[{i}].shared_bytes");
             let shared_bytes = self.extent(place, &spec.shared_bytes, env)?;
+            if let Some(signature) = module.signatures.get(entry) {
+                self.fits(i, &entries[entry], signature, block, env)?;
+            }
             let mut args = Vec::with_capacity(spec.args.len());
             for (j, arg) in spec.args.iter().enumerate() {
                 args.push(match arg {
@@ -159,6 +192,33 @@ impl Manifest {
             });
         }
         Ok(launches)
+    }
+
+    /// Whether a launch is one that its compiled kernel is made for.
+    fn fits(
+        &self,
+        launch: usize,
+        entry: &str,
+        signature: &Signature,
+        block: [u32; 3],
+        env: &Env,
+    ) -> Result<()> {
+        let kernel = self.name.clone();
+        let entry = one_line(entry, SHOWN_TEXT);
+        if let Some(why) = self.mistyped(launch, &entry, signature, env.dtypes) {
+            return Err(PlanError::Pointee { kernel, launch, why });
+        }
+        let threads = block.iter().fold(1, |n: u64, extent| n.saturating_mul((*extent).into()));
+        match signature.most_threads {
+            Some(bound) if threads > bound.into() => {
+                let block = &self.launches[launch].block;
+                let values: Vec<String> =
+                    block.iter().map(|expr| expr.describe_values(&|n| env.get(n))).collect();
+                let values = values.concat();
+                Err(PlanError::Bounds { kernel, launch, threads, values, entry, bound })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Gives a case the tunables that it does not set, for a device with so many multiprocessors (compute

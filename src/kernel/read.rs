@@ -2,7 +2,7 @@
 
 use super::expr::{Expr, ExprError};
 use super::template::TemplateError;
-use crate::problem::{clip, nearest, one_line};
+use crate::problem::{clip, did_you_mean, nearest, one_line};
 use std::fmt;
 use toml::de::{DeTable, DeValue};
 
@@ -23,12 +23,12 @@ pub enum ManifestProblem {
     #[error("this is not TOML: {0}")]
     Syntax(String),
     /// A key that no manifest has.
-    #[error("unknown key `{key}`; did you mean `{nearest}`? (known here: {known})")]
+    #[error("unknown key `{key}`{} (known here: {known})", did_you_mean(nearest))]
     UnknownKey {
         /// The key with the path to it.
         key: String,
-        /// The nearest known one.
-        nearest: String,
+        /// A known one that is close to it.
+        nearest: Option<String>,
         /// All of them.
         known: String,
     },
@@ -298,7 +298,7 @@ impl<'a> Section<'a> {
                 *at,
                 ManifestProblem::UnknownKey {
                     key: item.key.clone(),
-                    nearest: nearest(name, known.iter().copied()).to_owned(),
+                    nearest: nearest(name, known.iter().copied()),
                     known: known.join(", "),
                 },
             )),

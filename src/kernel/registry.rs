@@ -6,7 +6,7 @@
 
 use super::manifest::Manifest;
 use super::read::ManifestError;
-use crate::problem::nearest;
+use crate::problem::{did_you_mean, nearest};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -65,13 +65,14 @@ const HELPERS: Builtin = Builtin {
 pub enum RegistryError {
     /// Neither a built-in kernel nor a manifest.
     #[error(
-        "there is no kernel `{name}`; did you mean `{nearest}`? (built in: {known}; or give the path of a manifest, ending in .toml)"
+        "there is no kernel `{name}`{} (built in: {known}; or give the path of a manifest, ending in .toml)",
+        did_you_mean(nearest)
     )]
     Unknown {
         /// What was asked for.
         name: String,
-        /// The nearest known one.
-        nearest: String,
+        /// A known one that is close to it.
+        nearest: Option<String>,
         /// All of them.
         known: String,
     },
@@ -149,7 +150,7 @@ impl Registry {
         }
         Err(RegistryError::Unknown {
             name: kernel.to_owned(),
-            nearest: nearest(kernel, self.names()).to_owned(),
+            nearest: nearest(kernel, self.names()),
             known: self.names().collect::<Vec<_>>().join(", "),
         })
     }

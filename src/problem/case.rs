@@ -1,5 +1,6 @@
 //! A case: everything that defines one judged problem.
 
+use super::names::did_you_mean;
 use super::text::{clip, is_identifier, sanitise};
 use super::{
     Axis, DType, DTypes, Extents, Layout, LayoutError, Placement, Pointer, Regime, Rope, Stage,
@@ -169,12 +170,12 @@ pub enum CaseError {
         why: String,
     },
     /// A key that no case has.
-    #[error("case id: unknown key `{key}`; did you mean `{nearest}`? (known: {known})")]
+    #[error("case id: unknown key `{key}`{} (known: {known})", did_you_mean(nearest))]
     Key {
         /// The key.
         key: String,
-        /// The nearest known one.
-        nearest: String,
+        /// A known one that is close to it.
+        nearest: Option<String>,
         /// All of them.
         known: String,
     },
@@ -537,9 +538,6 @@ impl Case {
         }
         if self.rope.is_some() && !self.head_dim.is_multiple_of(2) {
             return fail(format!("d={} is odd; RoPE rotates pairs of elements", self.head_dim));
-        }
-        if stage == Stage::Append && self.head_dim_v != self.head_dim {
-            return fail("stage `append` has rows of one length; write dv as d".into());
         }
         Ok(())
     }

@@ -242,9 +242,67 @@ impl FromStr for DTypes {
     }
 }
 
+/// Which types of a kernel a user wants: `f16` is every triple whose cache has that type, `f16/f16/f16` is
+/// that triple of q, cache and out and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WantedTypes {
+    /// The cache has this type; q and out may have any.
+    Cache(DType),
+    /// These three.
+    Exactly(DTypes),
+}
+
+impl WantedTypes {
+    /// Whether a triple is among those wanted.
+    pub fn includes(self, dtypes: &DTypes) -> bool {
+        match self {
+            WantedTypes::Cache(kv) => dtypes.kv == kv,
+            WantedTypes::Exactly(wanted) => *dtypes == wanted,
+        }
+    }
+}
+
+impl fmt::Display for WantedTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WantedTypes::Cache(kv) => kv.fmt(f),
+            WantedTypes::Exactly(DTypes { q, kv, out }) => write!(f, "{q}/{kv}/{out}"),
+        }
+    }
+}
+
+impl FromStr for WantedTypes {
+    type Err = UnknownDType;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Ok(match s.contains('/') {
+            true => WantedTypes::Exactly(s.parse()?),
+            false => WantedTypes::Cache(s.parse()?),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_type_alone_is_the_caches_and_a_triple_is_exact() {
+        let mixed: DTypes = "f16/f16/f32".parse().unwrap();
+        let same: DTypes = "f16".parse().unwrap();
+        for (wanted, takes) in [
+            ("f16", [true, true]),
+            ("f16/f16/f16", [true, false]),
+            ("f16/f16/f32", [false, true]),
+            ("f32", [false, false]),
+        ] {
+            let parsed: WantedTypes = wanted.parse().unwrap();
+            assert_eq!([same, mixed].map(|d| parsed.includes(&d)), takes, "{wanted}");
+            assert_eq!(parsed.to_string(), wanted);
+        }
+        assert!("f16/f16".parse::<WantedTypes>().is_err());
+        assert!("f17".parse::<WantedTypes>().is_err());
+    }
 
     #[test]
     fn constants_agree_with_the_half_crate_and_std() {

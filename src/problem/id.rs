@@ -3,6 +3,7 @@
 //! An id such as `b=2,hq=8,hkv=2,d=128,n=[17,0],w=16,dt=f16,k=NHD+pad8,v=HDN,wave=32,data=gauss,seed=7`
 //! prints every field that is not at its default, and parses back to the same case.
 
+use super::names::nearest;
 use super::text::clip;
 use super::{Case, CaseError, Form, Layout, Pointer, Regime, Stage, Storage};
 use std::collections::BTreeMap;
@@ -190,11 +191,7 @@ impl FromStr for Case {
             }
             if !KEYS.contains(&key) {
                 let shown = clip(key);
-                let nearest = KEYS
-                    .iter()
-                    .min_by_key(|k| strsim::osa_distance(k, &shown))
-                    .expect("there are keys")
-                    .to_string();
+                let nearest = nearest(key, KEYS.iter().copied());
                 return Err(CaseError::Key {
                     key: shown,
                     nearest,

@@ -16,9 +16,10 @@ mod text;
 
 pub(crate) use case::MAX_SPLITS;
 pub use case::{Case, CaseError, Form, Placements, Storage, default_scale};
-pub use dtype::{DType, DTypes, UnknownDType, pow2};
+pub use dtype::{DType, DTypes, UnknownDType, WantedTypes, pow2};
 pub(crate) use id::MAX_BATCH;
 pub use layout::{Axis, Extents, Layout, LayoutError, Placement};
+pub(crate) use names::did_you_mean;
 pub(crate) use names::named;
 pub use names::{UnknownName, nearest};
 pub use regime::{HotKey, LargeScores, Regime, UnknownRegime};

@@ -40,14 +40,14 @@ pub(crate) use named;
 
 /// A word that is none of the known ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} `{name}`; did you mean `{nearest}`? (known: {known})")]
+#[error("unknown {what} `{name}`{} (known: {known})", did_you_mean(nearest))]
 pub struct UnknownName {
     /// What it should be.
     pub what: &'static str,
     /// What was written.
     pub name: String,
-    /// The nearest known one.
-    pub nearest: String,
+    /// A known one that is close to it.
+    pub nearest: Option<String>,
     /// All of them.
     pub known: String,
 }
@@ -62,18 +62,58 @@ impl UnknownName {
         UnknownName {
             what,
             name: clip(name),
-            nearest: nearest(name, known.iter().copied()).to_owned(),
+            nearest: nearest(name, known.iter().copied()),
             known: known.join(", "),
         }
     }
 }
 
-/// The nearest of `known` to `name`, for messages.
-pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> &'a str {
+/// The known name that `name` is a slip of: the one at the smallest edit distance (a transposition counts
+/// as one edit), if that is at most a third of the letters of `name`, or one. `None` where no known name
+/// is that close: a suggestion that has nothing to do with what was meant costs more than none.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // why: a distance takes time and memory by both lengths, and no known name is this long.
     let name = &clip(name);
+    let letters = name.chars().count();
+    let edits = |known: &str| strsim::damerau_levenshtein(name, known);
+    let close = |edits: usize, known: &str| {
+        // All letters replaced is another name, however short both are.
+        edits <= (letters / 3).max(1) && edits < letters.max(known.chars().count())
+    };
     known
         .into_iter()
-        .min_by_key(|k| (strsim::damerau_levenshtein(name, k), k.len()))
-        .unwrap_or_default()
+        .map(|known| (edits(known), known))
+        .filter(|(edits, known)| close(*edits, known))
+        .min_by_key(|(edits, known)| (*edits, known.len()))
+        .map(|(_, known)| known.to_owned())
+}
+
+/// `; did you mean \`norm\`?` for a name that [`nearest`] found, nothing otherwise.
+pub(crate) fn did_you_mean(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_close_name_is_suggested() {
+        let known = ["head_dim", "head_dim_v", "x", "min", "batch", "num_heads"];
+        for (written, meant) in [
+            ("headdim", "head_dim"),
+            ("head_dmi", "head_dim"),
+            ("haed_dim", "head_dim"),
+            ("mim", "min"),
+            ("xx", "x"),
+            ("bacth", "batch"),
+            ("numm_headz", "num_heads"),
+        ] {
+            assert_eq!(nearest(written, known).as_deref(), Some(meant), "{written}");
+        }
+        for written in ["hd", "y", "", "kv_len", "softmax_scale", "n", "max_seqlen", "mat"] {
+            assert_eq!(nearest(written, known), None, "{written}");
+        }
+        assert_eq!(did_you_mean(&None), "");
+    }
 }

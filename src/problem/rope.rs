@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn mistakes_say_what_and_how_to_mend_it() {
         for (text, says) in
-            [("neox:1e4", "did you mean"), ("half:1", "above 1"), ("half:x", "above 1")]
+            [("neox:1e4", "(known: half"), ("half:1", "above 1"), ("half:x", "above 1")]
         {
             let message = text.parse::<Rope>().unwrap_err();
             assert!(message.contains(says), "{message}");

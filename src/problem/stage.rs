@@ -55,7 +55,7 @@ named! {
         Sinks = "sinks",
         /// The key row to append, `[batch, num_kv_heads, head_dim]`.
         NewK = "new_k",
-        /// The value row to append, `[batch, num_kv_heads, head_dim]`.
+        /// The value row to append, `[batch, num_kv_heads, head_dim_v]`.
         NewV = "new_v",
         /// Position of the current token, u32 `[batch]`.
         Pos = "pos",

@@ -94,7 +94,8 @@ impl Case {
             (Pointer::Q, _) => (types.q, shape(heads, queries(), self.head_dim)),
             (Pointer::K, _) => (types.kv, shape(kv_heads, self.seq_lens.clone(), self.head_dim)),
             (Pointer::V, _) => (types.kv, shape(kv_heads, self.seq_lens.clone(), self.head_dim_v)),
-            (Pointer::NewK | Pointer::NewV, _) => (types.q, one(kv_heads, self.head_dim)),
+            (Pointer::NewK, _) => (types.q, one(kv_heads, self.head_dim)),
+            (Pointer::NewV, _) => (types.q, one(kv_heads, self.head_dim_v)),
             (Pointer::Out, Stage::HeadCombine | Stage::Norm) => (types.out, one(1, self.hidden)),
             (Pointer::Out, _) => (types.out, shape(heads, queries(), self.head_dim_v)),
             (Pointer::Lse, _) => (f32, one(heads, 1)),
@@ -208,6 +209,10 @@ mod tests {
         assert_eq!(
             list(&id("append", "")),
             ["new_k [2, 1, 8] f16 16", "new_v [2, 1, 8] f16 16", k, v]
+        );
+        assert_eq!(
+            list(&id("append", ",dv=6")),
+            ["new_k [2, 1, 8] f16 16", "new_v [2, 1, 6] f16 12", k, "v [2, 3, 6] bf16 60"]
         );
         assert_eq!(
             list(&id("split", ",p.splits=6")),

@@ -300,7 +300,10 @@ impl KvSlice {
             ("new_v", self.new_v.is_some(), self.dim_v()),
         ] {
             if there {
-                let names = self.batched_names("num_kv_heads, head_dim");
+                let names = self.batched_names(match tensor {
+                    "new_k" => "num_kv_heads, head_dim",
+                    _ => "num_kv_heads, head_dim_v",
+                });
                 self.expect(tensor, &self.batched(&[self.num_kv_heads, dim]), &names)?;
             }
         }

@@ -11,16 +11,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use tempfile::TempDir;
+
 use super::super::cache::{self, Slot};
 use super::super::diagnostics::{self, Files};
-use super::super::includes;
+use super::super::includes::{self, Scan};
 use super::super::interrupt;
+use super::super::signature;
 use super::super::{CompileError, MAX_SHARED_BYTES, Module, Source, absolute, params};
 use super::Variant;
 use super::description::Description;
 use super::shim::HEADERS;
 use super::toolchain::Toolchain;
-use super::{elf, redzone};
+use super::{bounds, elf, redzone};
 
 /// The name of the dynamic block; `entry.h` takes its address.
 pub(super) const DYNAMIC_SYMBOL: &str = "attnbench_dynamic_shared";
@@ -58,7 +61,8 @@ pub(super) fn compile(setting: &Setting<'_>, source: &Source) -> Result<Module, 
     }
     let flags = flags(setting, source, &headers, &folders);
     let job = Job { setting, source, path, headers, flags };
-    let hash = job.hash(&folders)?;
+    let scan = job.scan(&folders)?;
+    let hash = job.hash(&scan);
     let slot = Slot::new(setting.cache_dir, &hash, "so");
     let description = match slot.read() {
         Some(found) => found,
@@ -66,16 +70,21 @@ pub(super) fn compile(setting: &Setting<'_>, source: &Source) -> Result<Module, 
             let _lock = slot.lock()?;
             match slot.read() {
                 Some(found) => found,
-                None => job.build(&slot)?,
+                None => job.build(&slot, &scan)?,
             }
         }
     };
+    let mut signatures = description.signatures;
+    for (signature, entry) in signatures.iter_mut().zip(&source.entries) {
+        signature.lacks = signature::lacks(entry, &scan.files);
+    }
     Ok(Module {
         hash: hash.into(),
         file: Arc::new(slot.binary),
         entries: Arc::new(source.entries.clone()),
         kernels: Arc::default(),
         params: Arc::new(description.params.into_iter().map(Some).collect()),
+        signatures: Arc::new(signatures),
         wave: source.wave,
         log: "".into(),
     })
@@ -105,13 +114,18 @@ fn flags(
 }
 
 impl Job<'_> {
-    /// Hash of everything that the binary depends on.
-    fn hash(&self, folders: &[PathBuf]) -> Result<String, CompileError> {
+    /// The source and what it includes.
+    fn scan(&self, folders: &[PathBuf]) -> Result<Scan, CompileError> {
         let mut scan = includes::scan(&self.path, folders)
             .map_err(|e| CompileError::reading(&self.path, &e))?;
         if scan.computed {
             scan.files.extend(self.ask_compiler_for_includes()?);
         }
+        Ok(scan)
+    }
+
+    /// Hash of everything that the binary depends on.
+    fn hash(&self, scan: &Scan) -> String {
         let mut hasher = blake3::Hasher::new();
         let mut add = |bytes: &[u8]| cache::field(&mut hasher, bytes);
         add(self.wrapper().as_bytes());
@@ -125,7 +139,7 @@ impl Job<'_> {
             add(path.as_os_str().as_encoded_bytes());
             add(contents);
         }
-        Ok(hasher.finalize().to_hex().as_str()[..32].to_owned())
+        hasher.finalize().to_hex().as_str()[..32].to_owned()
     }
 
     /// For sources that name an included file by a macro: the compiler's own list.
@@ -149,6 +163,9 @@ impl Job<'_> {
     fn wrapper(&self) -> String {
         let mut text = String::from("#include <hip/hip_runtime.h>\n");
         let _ = writeln!(text, "#include \"{}\"", self.path.display());
+        for header in signature::headers_of(&self.source.entries) {
+            let _ = writeln!(text, "#include <{header}>");
+        }
         text.push_str("#include <attnbench/entry.h>\n");
         for (index, entry) in self.source.entries.iter().enumerate() {
             let _ = writeln!(text, "#line 1 \"{}{index}\"", diagnostics::ENTRY_FILE);
@@ -157,11 +174,43 @@ impl Job<'_> {
         text
     }
 
-    fn build(&self, slot: &Slot) -> Result<Description, CompileError> {
+    /// The bounds of the entries' blocks, as constants for the end of the translation unit.
+    fn bounds(&self, scan: &Scan, folder: &Path) -> Result<String, CompileError> {
+        let has_any =
+            |text: &[u8]| text.windows(bounds::WORD.len()).any(|word| word == bounds::WORD);
+        if !scan.files.iter().any(|(_, text)| has_any(text)) {
+            return Ok(String::new());
+        }
+        let unit = folder.join("declarations.cpp");
+        put(&unit, self.wrapper().as_bytes())?;
+        let mut command = self.setting.toolchain.command();
+        command.args(&self.flags).args(["-DATTNBENCH_DECLARATIONS", "-E"]).arg(&unit);
+        // A source that cannot be read to its end is told so by the compilation.
+        let answer = run(&mut command)?;
+        Ok(bounds::constants(&String::from_utf8_lossy(&answer.stdout), &self.source.entries))
+    }
+
+    fn build(&self, slot: &Slot, scan: &Scan) -> Result<Description, CompileError> {
         let dir = slot.workshop()?;
+        let bounds = self.bounds(scan, dir.path())?;
+        match self.build_with(slot, &dir, &bounds) {
+            // What cannot be said of a bound is no fault of the kernel's.
+            Err(CompileError::Rejected { all, .. }) if all.contains(bounds::FILE) => {
+                self.build_with(slot, &dir, "")
+            }
+            built => built,
+        }
+    }
+
+    fn build_with(
+        &self,
+        slot: &Slot,
+        dir: &TempDir,
+        bounds: &str,
+    ) -> Result<Description, CompileError> {
         let [wrapper, object, assembly, binary] =
             ["kernel.cpp", "kernel.o", "shared.s", "kernel.so"].map(|name| dir.path().join(name));
-        put(&wrapper, self.wrapper().as_bytes())?;
+        put(&wrapper, (self.wrapper() + bounds).as_bytes())?;
         let toolchain = self.setting.toolchain;
         let mut compile = toolchain.command();
         compile.args(&self.flags);
@@ -188,12 +237,17 @@ impl Job<'_> {
             .map(|index| params::of(&contents, index))
             .collect::<Result<_, _>>()
             .map_err(|e| CompileError::odd(&binary, e))?;
+        let signatures = (0..self.source.entries.len())
+            .map(|index| params::signature(&contents, index))
+            .collect::<Result<_, _>>()
+            .map_err(|e| CompileError::odd(&binary, e))?;
         let (tls_bytes, dynamic_offset) =
             elf::tls_layout(&contents).map_err(|e| CompileError::odd(&binary, e))?;
         let made_from =
             format!("{} by {} {}", self.path.display(), toolchain.version, self.flags.join(" "));
         let arrays = elf::shared_arrays(&contents).map_err(|e| CompileError::odd(&binary, e))?;
-        let description = Description { made_from, params, tls_bytes, dynamic_offset, arrays };
+        let description =
+            Description { made_from, params, signatures, tls_bytes, dynamic_offset, arrays };
         slot.put(&binary, &description)?;
         Ok(description)
     }

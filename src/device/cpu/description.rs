@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::ParamKind;
+use super::super::signature::Signature;
 
 /// What is known of a binary besides its code.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -11,6 +12,8 @@ pub(super) struct Description {
     pub(super) made_from: String,
     /// Parameters of each entry.
     pub(super) params: Vec<Vec<ParamKind>>,
+    /// What else is known of each entry.
+    pub(super) signatures: Vec<Signature>,
     /// Bytes of the thread-local segment: static shared memory and the dynamic block.
     pub(super) tls_bytes: usize,
     /// Where in it the dynamic block starts.

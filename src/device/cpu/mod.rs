@@ -14,6 +14,7 @@
 //! The checked variant is compiled with the compiler's instrumentation, and `sanitize` follows every
 //! access; the debug variant is compiled as written and runs in the device's own process.
 
+mod bounds;
 mod child;
 mod compile;
 mod control;

@@ -96,8 +96,8 @@ impl Toolchain {
                 // `extern __shared__` names nothing that runs code first.
                 "-fno-extern-tls-init",
             ]),
-            // One error is reported; twenty of the same take longer to print than to find.
-            Family::Clang => flags.push("-ferror-limit=5"),
+            // All errors are counted, and the first of them told.
+            Family::Clang => flags.push("-ferror-limit=0"),
         }
         flags.extend(machine_flags());
         flags

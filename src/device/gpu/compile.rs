@@ -18,12 +18,13 @@ use serde::{Deserialize, Serialize};
 use super::super::cache::{self, Slot};
 use super::super::diagnostics::{self, Files};
 use super::super::headers::Headers;
+use super::super::signature::{self, Signature};
 use super::super::wire::{self, Waited};
 use super::super::{CompileError, Module, ParamKind, Source, absolute, includes, params};
 use super::compiler::{Job, Made, Unit};
 use super::library::Libraries;
 use super::protocol::COMPILER_ARGUMENT;
-use super::{Api, GpuConfig};
+use super::{Api, GpuConfig, cubin};
 
 macro_rules! headers {
     ($($path:literal from $file:literal),* $(,)?) => {
@@ -84,6 +85,8 @@ struct Description {
     /// The kernels' names in the binary, one an entry.
     kernels: Vec<String>,
     params: Vec<Vec<ParamKind>>,
+    /// What else is known of each kernel.
+    signatures: Vec<Signature>,
     /// What the compiler said.
     log: String,
 }
@@ -201,12 +204,17 @@ impl Compiler {
                 }
             }
         };
+        let mut signatures = description.signatures;
+        for (signature, entry) in signatures.iter_mut().zip(&source.entries) {
+            signature.lacks = signature::lacks(entry, &scan.files);
+        }
         Ok(Module {
             hash: hash.into(),
             file: Arc::new(slot.binary),
             entries: Arc::new(source.entries.clone()),
             kernels: Arc::new(description.kernels),
             params: Arc::new(description.params.into_iter().map(Some).collect()),
+            signatures: Arc::new(signatures),
             wave: source.wave,
             log: description.log.into(),
         })
@@ -353,7 +361,9 @@ impl Build<'_> {
             .map(|index| params::of(&contents, index))
             .collect::<Result<_, _>>()
             .map_err(|why: String| CompileError::odd(&binary, why))?;
-        let description = Description { made_from, kernels, params, log };
+        let signatures = signatures(&contents, &kernels)
+            .map_err(|why: String| CompileError::odd(&binary, why))?;
+        let description = Description { made_from, kernels, params, signatures, log };
         slot.put(&binary, &description)?;
         Ok(description)
     }
@@ -371,10 +381,28 @@ impl Build<'_> {
     }
 }
 
+/// What a binary says of its kernels besides their parameters. Of an AMD one the largest block is told by
+/// the driver, with its other limits.
+fn signatures(binary: &[u8], kernels: &[String]) -> Result<Vec<Signature>, String> {
+    let of_cubin = match cubin::is_cubin(binary) {
+        true => cubin::kernels(binary).map_err(|e| e.to_string())?,
+        false => Vec::new(),
+    };
+    let signature = |(index, name): (usize, &String)| {
+        let kernel = of_cubin.iter().find(|kernel| kernel.name == *name);
+        let most_threads = kernel.and_then(|kernel| kernel.max_threads);
+        Ok(Signature { most_threads, ..params::signature(binary, index)? })
+    };
+    kernels.iter().enumerate().map(signature).collect()
+}
+
 /// The translation unit.
 fn wrapper(path: &Path, entries: &[String]) -> String {
     let mut text = String::from("#include <hip/hip_runtime.h>\n");
     let _ = writeln!(text, "#include \"{}\"", path.display());
+    for header in signature::headers_of(entries) {
+        let _ = writeln!(text, "#include <{header}>");
+    }
     text.push_str("#include <attnbench/params.h>\n");
     for (index, entry) in entries.iter().enumerate() {
         let _ = writeln!(text, "#line 1 \"{}{index}\"", diagnostics::ENTRY_FILE);

@@ -118,7 +118,8 @@ pub(super) fn fits(
     if threads > kernel.max_threads {
         return Err(RunError::Refused(format!(
             "the launch of {name} has blocks of {threads} threads; the compiled kernel allows {} on \
-             this GPU (its registers, or its __launch_bounds__)",
+             this GPU (its registers, or its __launch_bounds__): launch smaller blocks, or raise the \
+             bound",
             kernel.max_threads
         )));
     }

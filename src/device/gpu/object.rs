@@ -7,6 +7,7 @@ use std::sync::Arc;
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSymbol, SymbolKind};
 
+use super::super::signature::Signature;
 use super::super::{CompileError, Module, ParamKind, Source, cache};
 use super::{Api, cubin};
 
@@ -24,6 +25,7 @@ pub fn api_of(file: &Path) -> Option<Api> {
 struct Kernel {
     symbol: String,
     params: Option<Vec<ParamKind>>,
+    signature: Signature,
 }
 
 /// The module of a file that is a binary already.
@@ -58,6 +60,7 @@ pub(super) fn load(source: &Source, api: Api) -> Result<Module, CompileError> {
         entries: Arc::new(source.entries.clone()),
         kernels: Arc::new(found.iter().map(|kernel| kernel.symbol.clone()).collect()),
         params: Arc::new(found.iter().map(|kernel| kernel.params.clone()).collect()),
+        signatures: Arc::new(found.iter().map(|kernel| kernel.signature.clone()).collect()),
         wave: source.wave,
         log: "".into(),
     })
@@ -70,6 +73,7 @@ fn kernels(file: &Path, bytes: &[u8]) -> Result<Vec<Kernel>, String> {
             let sized = |kernel: cubin::Kernel| Kernel {
                 symbol: kernel.name,
                 params: Some(kernel.params.iter().map(|p| ParamKind::Sized(p.bytes)).collect()),
+                signature: Signature { most_threads: kernel.max_threads, ..Signature::default() },
             };
             Ok(kernels.into_iter().map(sized).collect())
         }
@@ -81,7 +85,7 @@ fn kernels(file: &Path, bytes: &[u8]) -> Result<Vec<Kernel>, String> {
                 let is_part = |c: char| c.is_alphanumeric() || "_$%".contains(c);
                 rest.split_once(|c: char| !is_part(c)).map(|(name, _)| name.to_owned())
             };
-            let kernel = |symbol| Kernel { symbol, params: None };
+            let kernel = |symbol| Kernel { symbol, params: None, signature: Signature::default() };
             Ok(starts.filter_map(name).map(kernel).collect())
         }
         _ => {
@@ -96,7 +100,8 @@ fn kernels(file: &Path, bytes: &[u8]) -> Result<Vec<Kernel>, String> {
                 .collect();
             symbols.sort();
             symbols.dedup();
-            Ok(symbols.into_iter().map(|symbol| Kernel { symbol, params: None }).collect())
+            let kernel = |symbol| Kernel { symbol, params: None, signature: Signature::default() };
+            Ok(symbols.into_iter().map(kernel).collect())
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::room::{free_memory, room_for};
 use super::{Buffers, Planned, Seen, Trial, TrialError};
-use crate::data::image::{Image, Poisons, Role, Scratch};
+use crate::data::image::{Element, Image, Poisons, Role, Scratch};
 use crate::data::inputs::Inputs;
 use crate::device::{Arg, CompileError, Fault, Launch, Module, RunError, Source};
 use crate::kernel::{ArgSpec, Env, Manifest, PlanError, ScratchSize, ScratchType};
@@ -21,7 +21,7 @@ impl Trial {
             .into_iter()
             .map(|s| Scratch {
                 name: s.name.clone(),
-                dtype: poison_type(s.dtype),
+                element: element(s.dtype),
                 elements: s.elements,
                 zeroed: s.zeroed,
             })
@@ -179,17 +179,14 @@ impl Trial {
     }
 }
 
-/// The type in which a scratch buffer is poisoned. Integers get the float of their size: large.
-fn poison_type(scratch: ScratchType) -> DType {
+/// What a scratch buffer holds.
+fn element(scratch: ScratchType) -> Element {
     match scratch {
-        ScratchType::F16 => DType::F16,
-        ScratchType::BF16 => DType::BF16,
-        other => match other.size() {
-            8 => DType::F64,
-            4 => DType::F32,
-            2 => DType::BF16,
-            _ => DType::F8E5M2,
-        },
+        ScratchType::F64 => Element::Float(DType::F64),
+        ScratchType::F32 => Element::Float(DType::F32),
+        ScratchType::F16 => Element::Float(DType::F16),
+        ScratchType::BF16 => Element::Float(DType::BF16),
+        integer => Element::Int(integer.size()),
     }
 }
 

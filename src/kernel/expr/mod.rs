@@ -11,7 +11,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-use crate::problem::{clip, nearest, one_line};
+use crate::problem::{clip, did_you_mean, nearest, one_line};
 use parse::Parser;
 use std::cmp::Ordering;
 use std::fmt;
@@ -86,22 +86,25 @@ pub enum ExprProblem {
     #[error("more than {MAX_DEPTH} parentheses inside each other; write it flatter")]
     Depth,
     /// A variable that does not exist.
-    #[error("unknown variable `{name}`; did you mean `{nearest}`?")]
+    #[error("unknown variable `{name}`{} (known here: {known})", did_you_mean(nearest))]
     UnknownName {
         /// What was written.
         name: String,
-        /// The nearest known one.
-        nearest: String,
+        /// A known one that is close to it.
+        nearest: Option<String>,
+        /// All of them.
+        known: String,
     },
     /// A function that does not exist.
     #[error(
-        "unknown function `{name}`; did you mean `{nearest}`? (there are min, max, ceil_div, if_le)"
+        "unknown function `{name}`{} (there are min, max, ceil_div, if_le)",
+        did_you_mean(nearest)
     )]
     UnknownFunction {
         /// What was written.
         name: String,
-        /// The nearest known one.
-        nearest: &'static str,
+        /// A known one that is close to it.
+        nearest: Option<String>,
     },
     /// A wrong number of arguments.
     #[error("`{function}` takes {want} arguments, got {got}")]
@@ -162,10 +165,31 @@ impl std::error::Error for ExprError {}
 /// Characters of an expression, and of what is wrong with it, that a message shows. A long one is
 /// cut, since the column says where to look.
 pub(super) const SHOWN_TEXT: usize = 200;
-const SHOWN_PROBLEM: usize = 400;
+const SHOWN_PROBLEM: usize = SHOWN_KNOWN + 400;
+
+/// Characters of a list of the known variables that a message shows: all of any stage's, and some dozens
+/// of a kernel's own tunables.
+const SHOWN_KNOWN: usize = 1000;
 
 /// Variables that a message shows with their values.
 const SHOWN_VALUES: usize = 12;
+
+/// The names in order, strides of one tensor put together: `batch, q_stride_s/h, k_stride_s/l/h/n`.
+fn listed(names: &[&str]) -> String {
+    const STRIDE: &str = "_stride_";
+    let tensor = |name: &str| name.split_once(STRIDE).map(|(tensor, _)| tensor.to_owned());
+    let (mut list, mut last) = (String::new(), None);
+    for name in names {
+        let of = tensor(name);
+        match name.split_once(STRIDE) {
+            Some((_, axis)) if of == last => list += &format!("/{axis}"),
+            _ if list.is_empty() => list += name,
+            _ => list += &format!(", {name}"),
+        }
+        last = of;
+    }
+    list
+}
 
 /// Writes ` (with a = 1, b = 2)`, or nothing.
 fn write_values(f: &mut impl fmt::Write, values: &[(String, Value)]) -> fmt::Result {
@@ -246,15 +270,17 @@ impl Expr {
     /// Checks that every variable is among `known`.
     ///
     /// # Errors
-    /// [`ExprProblem::UnknownName`] with the nearest known one.
+    /// [`ExprProblem::UnknownName`] with all known ones, and with one that is close to it.
     pub fn check<'a>(&self, known: impl IntoIterator<Item = &'a str>) -> Result<(), ExprError> {
         let known: Vec<&str> = known.into_iter().collect();
         let Some(index) = self.names.iter().position(|n| !known.contains(&n.as_str())) else {
             return Ok(());
         };
-        let name = self.names[index].clone();
-        let nearest = nearest(&name, known).to_owned();
-        Err(self.error(self.column_of(index), ExprProblem::UnknownName { name, nearest }, &[]))
+        let name = clip(&self.names[index]);
+        let nearest = nearest(&name, known.iter().copied());
+        let known = one_line(&listed(&known), SHOWN_KNOWN);
+        let problem = ExprProblem::UnknownName { name, nearest, known };
+        Err(self.error(self.column_of(index), problem, &[]))
     }
 
     /// The value under an assignment of the variables.

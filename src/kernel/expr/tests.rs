@@ -152,6 +152,11 @@ fn names_are_listed_once_and_checked() {
     let error = e.check(["a", "b", "head_dim", "head_dim_v"]).unwrap_err();
     assert!(error.to_string().contains("did you mean `head_dim`?"), "{error}");
     assert_eq!(error.column, 17);
+    // What is close to nothing gets no suggestion; the known ones are listed, strides together.
+    let known = ["a", "b", "k_stride_s", "k_stride_h", "v_stride_s", "tile"];
+    let error = e.check(known).unwrap_err().to_string();
+    let list = "unknown variable `head_dmi` (known here: a, b, k_stride_s/h, v_stride_s, tile)";
+    assert!(error.contains(list), "{error}");
     assert!(e.check(["a", "b", "head_dmi"]).is_ok());
     let error = Expr::parse("a + f").unwrap().eval_int("grid[0]", &env).unwrap_err();
     assert!(error.to_string().contains("`grid[0]` takes integers, got the float 7.5"));

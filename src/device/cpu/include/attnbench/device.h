@@ -139,12 +139,15 @@ ATTNBENCH_HIDDEN extern attnbench_checks attnbench_checker;
 
 constexpr int warpSize = ATTNBENCH_WAVE;
 
+// Left as they are for whoever reads the kernels' declarations: `bounds.rs`.
+#ifndef ATTNBENCH_DECLARATIONS
 #define __global__
+#define __launch_bounds__(...)
+#endif
 #define __device__
 #define __host__
 #define __constant__
 #define __forceinline__ inline __attribute__((always_inline))
-#define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 // One object for each OS thread; a block stays on one.
 #define __shared__ thread_local

@@ -53,6 +53,28 @@ struct attnbench_params {
     uint32_t params[N + 1];
 };
 
+// The types of a kernel's parameters as the compiler writes them, within the name of this function.
+template <class... P>
+constexpr const char* attnbench_types_in() { return __PRETTY_FUNCTION__; }
+
+constexpr unsigned attnbench_length(const char* text) {
+    unsigned n = 0;
+    while (text[n] != 0) ++n;
+    return n;
+}
+
+template <unsigned N>
+struct attnbench_text {
+    char text[N + 1];
+};
+
+template <unsigned N>
+constexpr attnbench_text<N> attnbench_copy(const char* from) {
+    attnbench_text<N> to = {};
+    for (unsigned i = 0; i < N; ++i) to.text[i] = from[i];
+    return to;
+}
+
 template <unsigned... I> struct attnbench_indices {};
 template <unsigned N, unsigned... I>
 struct attnbench_count : attnbench_count<N - 1, N - 1, I...> {};
@@ -80,6 +102,8 @@ template <class... P, void (*F)(P...)>
 struct attnbench_entry<F> {
     static constexpr attnbench_params<sizeof...(P)> params = {
         sizeof...(P), {(attnbench_kind<P>() << 16 | (uint32_t)sizeof(P))..., 0}};
+    static constexpr auto types =
+        attnbench_copy<attnbench_length(attnbench_types_in<P...>())>(attnbench_types_in<P...>());
     template <unsigned... I>
     ATTNBENCH_HOST static inline void unpack(const uint64_t* words, attnbench_indices<I...>) {
         F(attnbench_word<P>(words, I)...);
@@ -90,11 +114,16 @@ struct attnbench_entry<F> {
 };
 
 #define ATTNBENCH_ENTRY(N, ...)                                                             \
-    extern "C" ATTNBENCH_EXPORT ATTNBENCH_HOST void attnbench_call_##N(const uint64_t* words) {            \
-        attnbench_entry<&__VA_ARGS__>::call(words);                                         \
+    using attnbench_entry_##N = attnbench_entry<&__VA_ARGS__>;                              \
+    extern "C" ATTNBENCH_EXPORT ATTNBENCH_HOST void attnbench_call_##N(const uint64_t* words) { \
+        attnbench_entry_##N::call(words);                                                   \
     }                                                                                       \
-    extern "C" ATTNBENCH_EXPORT const auto attnbench_params_##N =                           \
-        attnbench_entry<&__VA_ARGS__>::params;
+    extern "C" ATTNBENCH_EXPORT const auto attnbench_params_##N = attnbench_entry_##N::params; \
+    extern "C" ATTNBENCH_EXPORT const auto attnbench_types_##N = attnbench_entry_##N::types;
+
+// The most threads of a block, by the kernel's __launch_bounds__; 0 where it says nothing.
+#define ATTNBENCH_BOUNDS(N, ...) \
+    extern "C" ATTNBENCH_EXPORT const uint32_t attnbench_bounds_##N = (uint32_t)(__VA_ARGS__);
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
