@@ -598,6 +598,17 @@ pub fn tails(p: &Problem<'_>) -> Vec<Member> {
     members
 }
 
+/// What a fault with parameters of another case is on this one, where a search here would not try it:
+/// a tile that is longer than the sequence leaves no key.
+pub fn beyond(id: &str, params: &Params, p: &Problem<'_>) -> Option<Member> {
+    match params.get("tile") {
+        Some(Param::Int(tile)) if id == "dropped_tail" && *tile > p.seq_len => {
+            Some(searched("tile", *tile, false, Change::End(End::Tile(*tile), false)))
+        }
+        _ => None,
+    }
+}
+
 /// Even parts that are tried, besides one cut in every place. Two are no cut where the sequences of
 /// a batch differ in length.
 pub const EVEN_PARTS: std::ops::RangeInclusive<usize> = 2..=64;

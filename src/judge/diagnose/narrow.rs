@@ -149,6 +149,12 @@ fn errors_of_weights(answer: &Answer) -> Vec<f64> {
     answer.scores.iter().zip(&answer.abs_scores).map(of).collect()
 }
 
+/// The relative error of the denominator that comes from the weights: it is not rounded with P·V, so
+/// the two do not cancel.
+fn error_of_sum(answer: &Answer, errors: &[f64]) -> f64 {
+    answer.probs.iter().zip(errors).map(|(p, e)| p * e).sum()
+}
+
 /// P·V of the softmax in `answer`, its sums in f32 within a tile of keys and rounded to 16 bits after
 /// each, as an online softmax with 16-bit accumulators has them; into its `out` with a bound.
 pub fn running_values(
@@ -184,12 +190,13 @@ pub fn running_values(
         }
     }
     let l = answer.denominator;
+    let of_l = error_of_sum(answer, &errors);
     answer.out.clear();
     bounds.clear();
     for sum in &sums {
         let (out, open) = (sum.middle() / l, sum.radius() / l);
         answer.out.push(if keys > 0 { out } else { 0.0 });
-        let own = (4.0 + libm::sqrt(keys as f64)) * u;
+        let own = of_l + (4.0 + libm::sqrt(keys as f64)) * u;
         let stored = a.out.unit_roundoff().max(u);
         bounds.push(open + (own + u + stored) * out.abs() + a.out.min_subnormal() / 2.0);
     }
@@ -209,6 +216,7 @@ pub fn sum_of_values(
     let keys = answer.probs.len() as f64;
     let l = if normalised { 1.0 } else { answer.denominator };
     let errors = errors_of_weights(answer);
+    let of_l = error_of_sum(answer, &errors);
     answer.out.clear();
     bounds.clear();
     for d in 0..dims {
@@ -217,7 +225,7 @@ pub fn sum_of_values(
         let made = sum(way, 0.0, terms);
         let (out, open) = (made.middle() / l, made.radius() / l);
         answer.out.push(if keys > 0.0 { out } else { 0.0 });
-        let own = (4.0 + libm::sqrt(keys)) * u * if normalised { 0.0 } else { 1.0 };
+        let own = if normalised { 0.0 } else { of_l + (4.0 + libm::sqrt(keys)) * u };
         let stored = a.out.unit_roundoff().max(u);
         bounds.push(open + (own + u + stored) * out.abs() + a.out.min_subnormal() / 2.0);
     }

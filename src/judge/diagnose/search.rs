@@ -5,12 +5,12 @@
 
 use super::catalogue::{Change, FAULTS, Fault, Member, Params, Rank, Search as Family};
 use super::check::{Candidate, Checked};
-use super::infer;
 use super::predict::{Fit, Prediction, right, runs};
 use super::problem::{Problem, Task};
 use super::profile::{Hypothesis, Probe};
 use super::ranges::{Left, Screen, screen};
 use super::recipe::{Aspect, Cache, Combine, End, How, Parts, Reading, Recipe, RowMap};
+use super::{infer, members};
 use crate::device::interrupt;
 use std::collections::BTreeMap;
 
@@ -424,7 +424,8 @@ impl<'p, 'a> Search<'p, 'a> {
         match candidate.faults[..] {
             [fault] => {
                 let of = &FAULTS[fault];
-                let members = self.members(of);
+                let mut members = self.members(of);
+                members.extend(members::beyond(of.id, &candidate.params, self.problem));
                 let alive = self.alive(of, &members, &mut Vec::new(), fault);
                 let mut judged = 0;
                 for (place, member) in members.iter().enumerate() {
