@@ -18,6 +18,11 @@ fn single() -> f64 {
     DType::F32.unit_roundoff()
 }
 
+/// What f32 makes of a number that it does not have.
+fn slack(x: f64) -> f64 {
+    if f64::from(x as f32) == x { 0.0 } else { single() * x.abs() }
+}
+
 /// A value, or two neighbours between which it could not be decided and what lies between them.
 #[derive(Debug, Clone, Copy, Default)]
 struct Span {
@@ -30,10 +35,14 @@ impl Span {
         Span { low: x, high: x }
     }
 
-    /// Rounded, where it was off by as much as `error`.
+    /// Rounded, where it was off by as much as `error`, and by f32's own rounding unless f32 has it
+    /// exactly: halfway between two neighbours is where few bits often end.
     fn rounded(self, dtype: DType, error: f64) -> Span {
-        let error = error + single() * self.low.abs().max(self.high.abs());
-        Span { low: dtype.round(self.low - error), high: dtype.round(self.high + error) }
+        let off = |x: f64| error + slack(x);
+        Span {
+            low: dtype.round(self.low - off(self.low)),
+            high: dtype.round(self.high + off(self.high)),
+        }
     }
 
     fn plus(self, x: Span) -> Span {
@@ -115,7 +124,7 @@ pub fn score(from: &Scores<'_, f64>, form: Form, a: &Arithmetic, answer: &mut An
         }
         Form::Sum(way) => {
             for (n, row) in rows().enumerate() {
-                let terms = q.iter().zip(row).map(|(q, k)| (q * k, single() * (q * k).abs()));
+                let terms = q.iter().zip(row).map(|(q, k)| (q * k, slack(q * k)));
                 put(answer, n, (scale, sum(&way, 0.0, terms)), unit, &capped);
             }
         }

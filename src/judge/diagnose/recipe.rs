@@ -607,6 +607,12 @@ impl Recipe {
         self.touched & (1 << aspect as u32) != 0
     }
 
+    /// Whether it is a sequence of roundings: where they leave too much open, they prove nothing.
+    pub fn simulates(&self) -> bool {
+        matches!(self.combine, Combine::SumOfValues(..) | Combine::RowSum(_))
+            || matches!(self.form, Form::Sum(_) | Form::Narrowed(..))
+    }
+
     /// Whether it is about where something is read or written: outputs that are one number say
     /// nothing of that.
     pub fn names_address(&self, problem: &Problem<'_>) -> bool {

@@ -5,7 +5,7 @@
 
 use super::catalogue::{Change, FAULTS, Fault, Member, Params, Rank, Search as Family};
 use super::check::{Candidate, Checked};
-use super::predict::{Fit, Prediction, right, runs};
+use super::predict::{Fit, Prediction, fit, right, runs};
 use super::problem::{Problem, Task};
 use super::profile::{Hypothesis, Probe};
 use super::ranges::{Left, Screen, screen};
@@ -39,6 +39,8 @@ pub struct Evidence {
     /// Elements of wrong outputs of which the prediction and the right answer differ by more than
     /// both bounds, and of which the prediction's own bound is small beside its values.
     pub telling: usize,
+    /// Elements of which the prediction's own bound is that small.
+    pub narrow: usize,
     /// Whether those elements prove something: there are some, and they are not one number for
     /// which any address would do, nor zeros.
     pub tells: bool,
@@ -196,12 +198,16 @@ impl<'p, 'a> Search<'p, 'a> {
                     near.push((fit, vec![index], member.params.clone(), recipe));
                     continue;
                 }
+                let evidence = self.evidence(&recipe);
+                if self.proves_nothing(fit, evidence) {
+                    continue;
+                }
                 searched.fits.push(Finding {
                     faults: vec![index],
                     params: member.params.clone(),
                     fit,
                     everywhere,
-                    evidence: self.evidence(&recipe),
+                    evidence,
                     order: (rank, place),
                     recipe,
                 });
@@ -287,9 +293,13 @@ impl<'p, 'a> Search<'p, 'a> {
             near.push((fit, faults, params, recipe));
             return;
         }
+        let evidence = self.evidence(&recipe);
+        if self.proves_nothing(fit, evidence) {
+            return;
+        }
         searched.fits.push(Finding {
             everywhere: self.fits_others(&recipe),
-            evidence: self.evidence(&recipe),
+            evidence,
             order: (FAULTS[a.fault].rank.max(FAULTS[b.fault].rank), a.place + b.place),
             faults,
             params,
@@ -360,7 +370,7 @@ impl<'p, 'a> Search<'p, 'a> {
         /// A bound above this share of the values explains too much.
         const SMALL: f64 = 1.0 / 16.0;
         let dims = self.problem.head_dim_v;
-        let mut telling = 0;
+        let (mut telling, mut narrow, mut elements) = (0, 0, 0);
         let mut first: Option<(f64, f64)> = None;
         let (mut differ, mut zeros) = (false, true);
         for unit in self.wrong.clone() {
@@ -372,8 +382,11 @@ impl<'p, 'a> Search<'p, 'a> {
             let (out, bounds) = (&self.prediction.answer.out, &self.prediction.bound.out);
             let size =
                 libm::sqrt(out[..said].iter().map(|x| x * x).sum::<f64>() / said.max(1) as f64);
+            elements += said;
             for i in 0..said.min(want.len()) {
                 let (x, bound) = (out[i], bounds[i]);
+                // Zeros throughout are as exact as can be.
+                narrow += usize::from(bound <= SMALL * size || size == 0.0);
                 // What is not finite on either side compares false.
                 if (x - want[i]).abs() > bound + want_bound[i]
                     && (x - want[i]).is_finite()
@@ -388,8 +401,28 @@ impl<'p, 'a> Search<'p, 'a> {
                 }
             }
         }
+        // why: roundings that could have gone either way make a bound that much else fits.
+        if recipe.simulates() && 4 * telling < elements {
+            return Evidence::default();
+        }
         let names_address = recipe.names_address(self.problem);
-        Evidence { telling, tells: telling > 0 && !zeros && (differ || !names_address) }
+        let tells = telling > 0 && !zeros && (differ || !names_address);
+        Evidence { telling, narrow, tells }
+    }
+
+    /// Whether a fit is one of a bound that would explain any output: of wrong outputs with numbers
+    /// in them, none is predicted to a small part of its values.
+    fn proves_nothing(&mut self, fit: Fit, evidence: Evidence) -> bool {
+        fit.finite > 0 && evidence.narrow == 0 && self.outputs_are_wrong()
+    }
+
+    /// Whether the right answer explains none of what is to be explained, as it does where what is
+    /// looked for is what coincides with it.
+    fn outputs_are_wrong(&mut self) -> bool {
+        let stored = self.problem.arithmetic.out;
+        let Some(unit) = self.wrong.first().copied() else { return false };
+        let (want, bounds) = self.right_of(unit);
+        !fit(&want, &bounds, self.problem.output(unit), stored).fits()
     }
 
     /// The right answer of a unit and its bound.
