@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<Found> {
     let Some(kernel) = args.kernel.clone().or_else(|| recorded.kernel.clone()) else {
         bail!("{} names no kernel; give one with --kernel", args.file.display());
     };
-    let manifest = Arc::new(drivable(&registry()?, &kernel)?);
+    let manifest = Arc::new(drivable(&registry()?, &kernel)?.manifest);
     if recorded.is_capture() {
         if !manifest.stage.takes_slices() {
             bail!(

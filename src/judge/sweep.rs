@@ -4,7 +4,9 @@
 //! they are cut at the index where the wanted number was reached, so that the number of threads
 //! changes nothing.
 
+use super::checked::Share;
 use super::coverage::Coverage;
+use super::covered::Claims;
 use super::curves::Curves;
 use super::diagnose::Diagnosis;
 use super::diagnose::failing::explain;
@@ -175,6 +177,12 @@ pub struct Report {
     pub curves: Curves,
     /// What `[supports]` has and no case exercised.
     pub missing: Vec<String>,
+    /// What it claims, beyond what was drawn.
+    pub claims: Claims,
+    /// What the checked share came to; `None` where there was none.
+    pub checked: Option<Share>,
+    /// What a pass says nothing of, in words.
+    pub not_looked_at: Vec<String>,
     /// One for each family of properties that failed.
     pub findings: Vec<Finding>,
     /// Why it ended early.
@@ -286,6 +294,40 @@ fn judge_wide(space: &Space, trials: &mut [Trial], interrupted: &AtomicBool) -> 
         }
     }
     judged
+}
+
+/// Judges given cases one after the other, as long as `go_on` says of the number judged; what fails is shrunk
+/// as in a sweep, and nothing is missing.
+///
+/// # Errors
+/// [`TrialError`]: the request or the machine was at fault at the first case.
+pub(super) fn judge_cases(
+    space: &Space,
+    cases: Vec<Case>,
+    trial: &mut Trial,
+    go_on: &dyn Fn(usize) -> bool,
+    interrupted: &AtomicBool,
+) -> Result<Report, TrialError> {
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    for case in cases {
+        let judged = tally.passed + tally.failures.len();
+        if interrupted.load(Ordering::Relaxed) || !go_on(judged) {
+            break;
+        }
+        match trial.judge(&case) {
+            Ok(Outcome::Passed(passed)) => tally.add(Judged::Passed(case, passed)),
+            Ok(Outcome::Failed(failure)) => tally.add(Judged::Failed(case, failure)),
+            Ok(Outcome::Vacuous(why)) => tally.add(Judged::Vacuous(why)),
+            Err(error @ TrialError::Compile(_)) => return Err(error),
+            Err(error) => tally.add(Judged::Skipped(error.to_string())),
+        }
+    }
+    let shrinks = Cases::new(space.clone());
+    let findings = tally
+        .findings(trial, |trial, case, failed| shrink(&shrinks, trial, case, failed, interrupted));
+    let (kernel, seconds) = (space.manifest.name.clone(), start.elapsed().as_secs_f64());
+    Ok(tally.report(kernel, Vec::new(), findings, None, seconds))
 }
 
 /// What the threads of a sweep share.
@@ -593,6 +635,9 @@ impl Tally {
             coverage: self.coverage,
             curves: self.curves,
             missing,
+            claims: Claims::default(),
+            checked: None,
+            not_looked_at: Vec::new(),
             findings,
             stopped,
             error: self.error,
