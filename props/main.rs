@@ -3,6 +3,7 @@
 mod bad_input;
 mod bench;
 mod corpus;
+mod covered;
 mod decode;
 mod decode_fast;
 mod decode_vector;

@@ -6,6 +6,7 @@ mod expected;
 mod figures;
 mod files;
 mod occupancy;
+mod release;
 
 use super::bench::{Bench, Ran, cache};
 use attnbench::inspect::Row;

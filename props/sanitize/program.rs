@@ -44,7 +44,7 @@ fn line_of(lines: &[String], text: &str) -> u64 {
 fn a_read_that_no_value_shows_is_found_shrunk_saved_and_replayed() {
     let bench = Bench::new();
     let (kernel, lines) = spoiled("one_key_more", &ONE_KEY_MORE);
-    let plain = sweep(&bench, &kernel, "--cases 40").document();
+    let plain = sweep(&bench, &kernel, "--no-sanitize --cases 40").document();
     assert_eq!(failures(&plain), [Value::Null; 0], "no value shows it");
 
     let document = sweep(&bench, &kernel, "--sanitize --cases 20").ends_with(1).document();

@@ -138,7 +138,7 @@ fn measure(args: &Args, quiet: bool) -> Result<Document> {
     let all: Vec<String> = registry.names().map(str::to_owned).collect();
     let mut kernels: Vec<Manifest> = Vec::new();
     for name in if args.kernels.is_empty() { &all } else { &args.kernels } {
-        let manifest = drivable(&registry, name)?;
+        let manifest = drivable(&registry, name)?.manifest;
         let is_default = manifest.stage == attnbench::problem::Stage::Decode;
         match (args.kernels.is_empty(), Bench::times(&manifest)) {
             (true, _) if is_default => kernels.push(manifest),

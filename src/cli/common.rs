@@ -12,7 +12,7 @@ use attnbench::device::finding::{Class, RaceModel};
 use attnbench::device::{CompileError, interrupt};
 use attnbench::judge::replay::ReplayFailure;
 use attnbench::judge::trial::TrialError;
-use attnbench::kernel::{Manifest, Registry};
+use attnbench::kernel::{Driven, Registry};
 use attnbench::problem::Case;
 use attnbench::report::{figures, html};
 use std::io::Write;
@@ -87,29 +87,11 @@ pub fn registry() -> Result<Registry> {
     Ok(Registry::new(CpuConfig::from_env().cache_dir)?)
 }
 
-/// A kernel that can be swept: its manifest, checked for what this version drives.
-pub fn drivable(registry: &Registry, name: &str) -> Result<Manifest> {
-    let mut manifest = registry.find(name)?;
+/// A kernel that can be swept: the part of its manifest that is driven, and what that leaves.
+pub fn drivable(registry: &Registry, name: &str) -> Result<Driven> {
+    let manifest = registry.find(name)?;
     manifest.judged()?;
-    // What is described but not driven yet is left out of the draw, and said.
-    let all = manifest.supports.dtypes.clone();
-    manifest.supports.dtypes.retain(|d| d.q.is_driven() && d.kv.is_driven() && d.out.is_driven());
-    for layouts in [&mut manifest.layouts.k, &mut manifest.layouts.v] {
-        layouts.retain(|l| l.axes().is_ok());
-    }
-    if manifest.supports.dtypes.is_empty()
-        || manifest.layouts.k.is_empty()
-        || manifest.layouts.v.is_empty()
-    {
-        let list: Vec<String> = all.iter().map(ToString::to_string).collect();
-        bail!(
-            "{}: nothing of what it supports is driven yet (dtypes {}; plain layouts over S L H N D \
-             and f32, f16, bf16 are)",
-            manifest.file.display(),
-            list.join(", ")
-        );
-    }
-    Ok(manifest)
+    Ok(manifest.driven()?)
 }
 
 /// Captured slices with the case that each is as a whole: a folder's, or the embedded ones.

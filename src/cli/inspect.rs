@@ -180,15 +180,7 @@ fn read_old(path: &Path) -> Result<Vec<Row>> {
 
 /// The instances of a manifest over what its sweep draws at this wave size.
 fn drawn(args: &Args, manifest: &Manifest, wave: u32) -> Result<Vec<Instance>> {
-    let mut manifest = manifest.clone();
-    manifest.supports.dtypes.retain(|d| d.q.is_driven() && d.kv.is_driven() && d.out.is_driven());
-    for layouts in [&mut manifest.layouts.k, &mut manifest.layouts.v] {
-        layouts.retain(|l| l.axes().is_ok());
-    }
-    let empty = manifest.layouts.k.is_empty() || manifest.layouts.v.is_empty();
-    if manifest.supports.dtypes.is_empty() || empty {
-        bail!("no case of it can be drawn: plain layouts over S L H N D and f32, f16, bf16 are");
-    }
+    let manifest = manifest.driven()?.manifest;
     let has_heads = manifest.stage.has_heads();
     let filter = Filter {
         dtype: args.dtype,

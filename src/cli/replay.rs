@@ -190,7 +190,7 @@ impl Bench<'_> {
         let Some(kernel) = args.kernel.clone().or_else(|| recorded.kernel.clone()) else {
             bail!("{} names no kernel; give one with --kernel", file.display());
         };
-        let manifest = Arc::new(drivable(&self.registry, &kernel)?);
+        let manifest = Arc::new(drivable(&self.registry, &kernel)?.manifest);
         if recorded.is_capture() {
             if !manifest.stage.takes_slices() {
                 bail!(

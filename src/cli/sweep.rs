@@ -10,12 +10,16 @@ use super::machine::Machine;
 use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
 use attnbench::data::generate::generate;
+use attnbench::device::cpu::{CpuConfig, CpuDevice, Variant};
+use attnbench::device::finding::Class;
+use attnbench::judge::checked::{Checked, share};
+use attnbench::judge::covered::Claims;
 use attnbench::judge::replay::save;
 use attnbench::judge::space::{Filter, Space};
 use attnbench::judge::sweep::{Finding, Options, Report, Verdict, judge_one, sweep};
 use attnbench::judge::trial::{Trial, TrialError, arithmetic, fits_in_memory};
 use attnbench::judge::wide::is_wide;
-use attnbench::kernel::Manifest;
+use attnbench::kernel::{Claim, Driven, Manifest};
 use attnbench::oracle::{explain_element, explained};
 use attnbench::problem::{Case, Pointer, Regime, Stage, UnknownRegime, WantedTypes};
 use attnbench::report::json::{self, KernelResult, SavedFailure};
@@ -51,6 +55,9 @@ pub struct Args {
     cases: Option<u64>,
     #[command(flatten)]
     sanitize: Sanitize,
+    /// Leave out the checked share: the few cases that a sweep runs under the checker besides
+    #[arg(long, conflicts_with = "sanitize")]
+    no_sanitize: bool,
     /// Seed of the cases, their data and the thread orders
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -184,10 +191,13 @@ pub fn run(args: &Args) -> Result<Found> {
         given => given.to_vec(),
     };
     // A wrong name or manifest is said before any work.
-    let kernels: Vec<(String, Manifest)> = names
-        .into_iter()
-        .map(|name| drivable(&registry, &name).map(|m| (name, m)))
-        .collect::<Result<_>>()?;
+    let mut not_driven = Vec::new();
+    let mut kernels: Vec<(String, Manifest)> = Vec::new();
+    for name in names {
+        let Driven { manifest, not_driven: claims } = drivable(&registry, &name)?;
+        not_driven.push(claims);
+        kernels.push((name, manifest));
+    }
     let captured = captured(args.slices.as_deref())?;
     let case: Option<Case> = args.case.as_deref().map(str::parse).transpose()?;
     if let Some((case, element)) = case.as_ref().zip(args.explain_bound) {
@@ -220,7 +230,9 @@ pub fn run(args: &Args) -> Result<Found> {
         // Each kernel gets its share of the time that is left.
         let left = args.max_time.map(|t| t.saturating_sub(start.elapsed()));
         let deadline = left.map(|t| Instant::now() + t / (kernels.len() - turn) as u32);
-        let bench = Bench { args, manifest, device: &device, captured: &captured, deadline };
+        let not_driven = &not_driven[turn];
+        let bench =
+            Bench { args, manifest, not_driven, device: &device, captured: &captured, deadline };
         match bench.sweep(case.as_ref(), interrupted) {
             Ok(report) => {
                 if let Some(error) = &report.error {
@@ -311,6 +323,7 @@ fn check_options(args: &Args, kernels: &[(String, Manifest)]) -> Result<()> {
 struct Bench<'a> {
     args: &'a Args,
     manifest: &'a Manifest,
+    not_driven: &'a [Claim],
     device: &'a Machine,
     captured: &'a [(Captured, Case)],
     deadline: Option<Instant>,
@@ -370,7 +383,44 @@ impl Bench<'_> {
             }
         });
         bar.finish_and_clear();
-        Ok(report?)
+        let mut report = report?;
+        report.take_claims(Claims::of(&space, self.not_driven, args.dtype.is_some()));
+        if let Some(checked) = self.checked_share(&space, &report, interrupted) {
+            report.take_checked(checked);
+        }
+        report.say_what_was_left(&space);
+        Ok(report)
+    }
+
+    /// The checked share of a sweep, or why it has none; `None` where all of it was checked.
+    fn checked_share(
+        &self,
+        space: &Space,
+        report: &Report,
+        interrupted: &AtomicBool,
+    ) -> Option<Checked> {
+        let args = self.args;
+        let why = match () {
+            () if args.sanitize.sanitize.is_some() => return None,
+            () if args.no_sanitize => "--no-sanitize",
+            () if args.shard.0 > 1 => "the first part has them",
+            () if report.verdict == Verdict::Fail => "it failed without; --sanitize makes them",
+            () if report.stopped.is_some() => "stopped",
+            () => "",
+        };
+        if !why.is_empty() {
+            return Some(Checked::Not(why.to_owned()));
+        }
+        let classes = Class::ALL.to_vec();
+        let config = CpuConfig { variant: Variant::Checked, classes, ..CpuConfig::from_env() };
+        let device = match CpuDevice::new(config) {
+            Ok(device) => device,
+            Err(error) => return Some(Checked::Not(error.to_string())),
+        };
+        let (manifest, limit) = (Arc::clone(&space.manifest), time_limit(args.time_limit, true));
+        let mut trial = Trial::new(manifest, Arc::default(), Box::new(device), limit);
+        let took = Duration::from_secs_f64(report.seconds);
+        Some(share(space, args.seed, took, &mut trial, interrupted))
     }
 }
 
@@ -398,14 +448,13 @@ fn save_findings(
     } else {
         name.to_owned()
     };
-    let checked = if args.sanitize.sanitize.is_some() { " --sanitize" } else { "" };
-    let by_id = |finding: &Finding| SavedFailure {
-        path: None,
-        replay: Some(format!(
-            "{program} sweep {}{checked} --case {}",
-            quote(name),
-            quote(&finding.case.to_string())
-        )),
+    let by_id = |finding: &Finding| {
+        let is_checked =
+            args.sanitize.sanitize.is_some() || finding.failure.property.starts_with("sanitize/");
+        let checked = if is_checked { " --sanitize" } else { "" };
+        let case = quote(&finding.case.to_string());
+        let replay = format!("{program} sweep {}{checked} --case {case}", quote(name));
+        SavedFailure { path: None, replay: Some(replay) }
     };
     let one = |finding: &Finding| {
         // The id makes such a case again; its buffers are gigabytes of nothing.
@@ -526,6 +575,19 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
         if !r.missing.is_empty() {
             text += &format!("{}: never exercised: {}\n", r.kernel, r.missing.join(", "));
         }
+        if !r.claims.not_driven.is_empty() {
+            let claims = r.claims.not_driven.join(", ");
+            text += &format!("{}: claimed and not driven: {claims}\n", r.kernel);
+        }
+        for claim in &r.claims.not_launchable {
+            text += &format!("{}: claimed and not to be launched: {claim}\n", r.kernel);
+        }
+        if let Some(share) = r.checked {
+            text += &format!(
+                "{}: checked share: {} cases in {:.1} s, {} findings\n",
+                r.kernel, share.cases, share.seconds, share.findings
+            );
+        }
         if let Some(stopped) = r.stopped {
             text += &format!("{}: {}\n", r.kernel, stopped.reason());
         }
@@ -543,8 +605,18 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
     };
     let cases: usize = reports.iter().map(|r| r.cases()).sum();
     let failed: usize = reports.iter().map(|r| r.failed).sum();
+    let mut left: Vec<&str> = Vec::new();
+    for words in reports.iter().flat_map(|r| &r.not_looked_at) {
+        if !left.contains(&words.as_str()) {
+            left.push(words);
+        }
+    }
+    let left = match &left[..] {
+        [] => String::new(),
+        left => format!("; not looked at: {}", left.join(", ")),
+    };
     text + &format!(
-        "{verdict}: {} kernel{}, {cases} cases, {failed} failed, seed {}, {:.1} s\n",
+        "{verdict}: {} kernel{}, {cases} cases, {failed} failed, seed {}, {:.1} s{left}\n",
         outcomes.len(),
         if outcomes.len() == 1 { "" } else { "s" },
         args.seed,

@@ -14,7 +14,7 @@ pub struct Coverage {
     /// Axis, then bucket, then cases.
     pub axes: BTreeMap<String, BTreeMap<String, usize>>,
     /// Least and largest length of a sequence, and size of a head vector.
-    extremes: Option<[(usize, usize); 2]>,
+    pub(super) extremes: Option<[(usize, usize); 2]>,
 }
 
 /// Buckets of a size: its label and its least member, ascending.
@@ -211,6 +211,9 @@ mod tests {
     use super::super::draw::{Draw, EDGE_CASES};
     use super::super::space::tests::space;
     use super::*;
+    use crate::data::captured::Captured;
+    use crate::data::golden;
+    use crate::kernel::Registry;
 
     #[test]
     fn the_edge_cases_leave_nothing_out_and_less_does() {
@@ -226,6 +229,43 @@ mod tests {
         assert!(
             none.contains(&"dtype bf16".to_owned()) && none.contains(&"param tile 64".to_owned())
         );
+    }
+
+    /// The spaces of all built-in kernels, with captured slices and without.
+    fn spaces() -> Vec<Space> {
+        let cache = tempfile::tempdir().unwrap();
+        let registry = Registry::new(cache.path().to_owned()).unwrap();
+        let slices: Vec<_> = golden::embedded()
+            .iter()
+            .filter_map(|(name, slice)| Captured::new(name, slice).unwrap())
+            .collect();
+        let filter = super::super::space::tests::filter();
+        registry
+            .names()
+            .flat_map(|name| {
+                let manifest = registry.find(name).unwrap();
+                [&slices[..], &[]].map(|slices| Space::new(&manifest, &filter, slices).unwrap())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_edge_cases_of_every_kernel_reach_every_edge_at_any_seed() {
+        for space in spaces() {
+            for seed in 0..200 {
+                let mut coverage = Coverage::default();
+                for i in 0..EDGE_CASES {
+                    if let Draw::Case(case) = space.draw(seed, i) {
+                        coverage.count(&case, None);
+                    }
+                }
+                let mut missing = coverage.missing(&space);
+                // Which captured slice is due is the block's affair, and each needs a block of its own.
+                missing.retain(|edge| !edge.starts_with("slice "));
+                let (name, slices) = (&space.manifest.name, space.slices.len());
+                assert_eq!(missing, Vec::<String>::new(), "{name}, seed {seed}, {slices} slices");
+            }
+        }
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Space {
             }
             self.draw_window(r, None, &mut case);
             self.draw_storage(r, None, &mut case);
-            cheapen(s, &mut case, 4 * WORK_LIMIT);
+            cheapen(s, &mut case, 4 * WORK_LIMIT, false);
         }
         match self.excludes(&case).or_else(|| case.validate().err().map(|e| e.to_string())) {
             Some(why) => Draw::Outside(slice.name.clone(), why),
@@ -252,7 +252,14 @@ impl Space {
         }
         (case.seed, case.order_seed) = (r.bits() >> 32, r.bits() >> 32);
         self.draw_window(r, edge, &mut case);
-        cheapen(s, &mut case, WORK_LIMIT);
+        // why: the largest head vector comes up two or three times among the edges, and often with a length
+        // that leaves no work for it. A length that is the largest itself comes up but once.
+        let is_largest =
+            |range: &Range, x: usize| range.max.and_then(|max| range.at_most(max)) == Some(x);
+        let keeps_head_dim = edge.is_some()
+            && is_largest(&s.head_dim, head_dim)
+            && !is_largest(&s.seq_len, case.seq_len());
+        cheapen(s, &mut case, WORK_LIMIT, keeps_head_dim);
         self.draw_storage(r, edge, &mut case);
         case
     }
@@ -378,8 +385,9 @@ fn takes_softcap(regime: &Regime) -> bool {
 }
 
 /// Drops heads, then sequences, then elements, until a case costs no more than `limit`
-/// multiply-adds. Lengths stay: they are what is dear, and what the case was drawn for.
-fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
+/// multiply-adds. Lengths stay: they are what is dear, and what the case was drawn for; unless it was drawn
+/// for its head vectors.
+fn cheapen(supports: &Supports, case: &mut Case, limit: usize, keeps_head_dim: bool) {
     let whole_heads = matches!(case.regime, Regime::Slice(_));
     let cost = |case: &Case| {
         let blocks: usize = (0..case.batch()).map(|s| case.queries(s)).sum();
@@ -412,6 +420,16 @@ fn cheapen(supports: &Supports, case: &mut Case, limit: usize) {
         } else if !whole_heads && group > 1 && supports.group.contains(group - 1) {
             case.num_heads = case.num_kv_heads * (group - 1);
             continue;
+        } else if keeps_head_dim {
+            let mut shorter = false;
+            for n in &mut case.seq_lens {
+                let less = supports.seq_len.at_most(*n / 2).filter(|less| *less > 0);
+                shorter |= less.is_some();
+                *n = less.unwrap_or(*n);
+            }
+            if !shorter {
+                return;
+            }
         } else if let Some(less) = supports.head_dim.at_most(case.head_dim / 2)
             && !whole_heads
             && less >= 8

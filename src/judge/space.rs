@@ -91,13 +91,18 @@ impl Space {
             }
         }
         let mut regimes = Regime::synthetic();
+        if !manifest.numerics.nonfinite {
+            regimes.retain(|regime| *regime != Regime::NonFinite);
+        }
         let mut slices = slices.to_vec();
         slices.retain(|_| manifest.stage.takes_slices());
         if let Some(wanted) = &filter.regime {
             regimes.retain(|r| r.family() == wanted || r.to_string() == *wanted);
             slices.retain(|(c, _)| wanted == "slice" || *wanted == format!("slice:{}", c.name));
             if regimes.is_empty() && slices.is_empty() {
-                return nothing(format!("--regime {wanted}"), Regime::FAMILIES.join(", "));
+                let mut has = Regime::FAMILIES.to_vec();
+                has.retain(|family| manifest.numerics.nonfinite || *family != "nonfinite");
+                return nothing(format!("--regime {wanted}"), has.join(", "));
             }
         }
         let mut space = Space {

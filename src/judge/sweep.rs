@@ -4,8 +4,10 @@
 //! they are cut at the index where the wanted number was reached, so that the number of threads
 //! changes nothing.
 
+use super::checked::Share;
 use super::compare::Comparison;
 use super::coverage::Coverage;
+use super::covered::Claims;
 use super::curves::Curves;
 use super::draw::Draw;
 use super::explain::telling::{Telling, when};
@@ -181,6 +183,12 @@ pub struct Report {
     pub curves: Curves,
     /// What `[supports]` has and no case exercised.
     pub missing: Vec<String>,
+    /// What it claims, beyond what was drawn.
+    pub claims: Claims,
+    /// What the checked share came to; `None` where there was none.
+    pub checked: Option<Share>,
+    /// What a pass says nothing of, in words.
+    pub not_looked_at: Vec<String>,
     /// One for each family of properties that failed.
     pub findings: Vec<Finding>,
     /// Why it ended early.
@@ -272,7 +280,7 @@ pub fn sweep(
     let findings = tally.findings(
         trial,
         |trial, case, failed| shrink(&cases, trial, case, failed, interrupted),
-        Some(&telling),
+        &Told::Sweep(telling),
     );
     // One part of a sweep need not exercise everything; all parts together do.
     let busy = trials.iter().filter_map(Trial::busy).reduce(|a, b| a + b);
@@ -302,6 +310,43 @@ fn judge_wide(space: &Space, trials: &mut [Trial], interrupted: &AtomicBool) -> 
         }
     }
     judged
+}
+
+/// Judges given cases one after the other, as long as `go_on` says of the number judged; what fails is shrunk
+/// as in a sweep, and nothing is missing.
+///
+/// # Errors
+/// [`TrialError`]: the request or the machine was at fault at the first case.
+pub(super) fn judge_cases(
+    space: &Space,
+    cases: Vec<Case>,
+    trial: &mut Trial,
+    go_on: &dyn Fn(usize) -> bool,
+    interrupted: &AtomicBool,
+) -> Result<Report, TrialError> {
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    for case in cases {
+        let judged = tally.passed + tally.failures.len();
+        if interrupted.load(Ordering::Relaxed) || !go_on(judged) {
+            break;
+        }
+        match trial.judge(&case) {
+            Ok(Outcome::Passed(passed)) => tally.add(Judged::Passed(case, passed)),
+            Ok(Outcome::Failed(failure)) => tally.add(Judged::Failed(case, failure)),
+            Ok(Outcome::Vacuous(why)) => tally.add(Judged::Vacuous(why)),
+            Err(error @ TrialError::Compile(_)) => return Err(error),
+            Err(error) => tally.add(Judged::Skipped(error.to_string())),
+        }
+    }
+    let shrinks = Cases::new(space.clone());
+    let findings = tally.findings(
+        trial,
+        |trial, case, failed| shrink(&shrinks, trial, case, failed, interrupted),
+        &Told::Checker,
+    );
+    let (kernel, seconds) = (space.manifest.name.clone(), start.elapsed().as_secs_f64());
+    Ok(tally.report(kernel, Vec::new(), findings, None, seconds))
 }
 
 /// What the threads of a sweep share.
@@ -472,6 +517,16 @@ impl Fault {
     }
 }
 
+/// What is told of failures.
+enum Told<'a> {
+    /// All, and when the kernel fails: there are cases to compare with, and more can be drawn.
+    Sweep(Telling<'a>),
+    /// All of one case.
+    Case,
+    /// What the checker found: wrong values are the sweep's to tell.
+    Checker,
+}
+
 #[derive(Default)]
 struct Tally {
     error: Option<String>,
@@ -517,7 +572,7 @@ impl Tally {
         &self,
         trial: &mut Trial,
         mut shrink: impl FnMut(&mut Trial, Case, (&Fault, Failure)) -> (Case, Failure, usize),
-        telling: Option<&Telling<'_>>,
+        told: &Told<'_>,
     ) -> Vec<Finding> {
         let mut by_fault: BTreeMap<Fault, Vec<&(Case, Box<Failure>)>> = BTreeMap::new();
         for failed in &self.failures {
@@ -526,6 +581,9 @@ impl Tally {
             }
         }
         let mut by_fault: Vec<_> = by_fault.into_iter().collect();
+        if matches!(told, Told::Checker) {
+            by_fault.retain(|(fault, _)| matches!(fault, Fault::Found(..)));
+        }
         by_fault.sort_by_key(|(fault, failed)| match fault {
             Fault::Value(_) => (None, 0),
             Fault::Found(class, _) => (Some(*class), usize::MAX - failed.len()),
@@ -544,7 +602,10 @@ impl Tally {
                 let cases: Vec<&Case> = failed.iter().map(|(case, _)| case).collect();
                 let same = |failure: &Failure| fault.of(failure).is_some();
                 let law = failure.property.starts_with("law/").then_some(failure.property);
-                let trigger = telling.and_then(|telling| when(telling, trial, &cases, law, &same));
+                let trigger = match told {
+                    Told::Sweep(telling) => when(telling, trial, &cases, law, &same),
+                    Told::Checker | Told::Case => None,
+                };
                 let others = failed.iter().filter(|(c, _)| c != original).take(LISTED);
                 Finding {
                     case,
@@ -615,6 +676,9 @@ impl Tally {
             coverage: self.coverage,
             curves: self.curves,
             missing,
+            claims: Claims::default(),
+            checked: None,
+            not_looked_at: Vec::new(),
             findings,
             stopped,
             error: self.error,
@@ -637,7 +701,7 @@ pub fn judge_one(trial: &mut Trial, case: &Case) -> Result<Report, TrialError> {
         Err(error) if error.is_interrupt() => stopped = Some(Stopped::Interrupted),
         Err(error) => return Err(error),
     }
-    let findings = tally.findings(trial, |_, case, (_, failure)| (case, failure, 0), None);
+    let findings = tally.findings(trial, |_, case, (_, failure)| (case, failure, 0), &Told::Case);
     let name = trial.manifest().name.clone();
     let seconds = start.elapsed().as_secs_f64();
     Ok(tally.report(name, Vec::new(), findings, stopped, seconds))

@@ -390,6 +390,47 @@ fn what_is_judged() {
     }
 }
 
+/// What the format has and this program does not drive is refused by its name, never as a mistake.
+#[test]
+fn keys_that_are_not_driven_yet_are_refused_by_name() {
+    let small = |tail: &str| {
+        let text = format!(
+            "format = \"kernel/1\"\nname = \"small\"\nsource = \"small.hip\"\nstage = \"decode\"\n\
+             [[launch]]\nentry = \"small\"\nargs = [\"q\", \"out\"]\ngrid = [1, 1, 1]\n\
+             block = [64, 1, 1]\n{tail}\n"
+        );
+        Manifest::parse(&text, Path::new("small.toml")).map_err(|e| e.to_string())
+    };
+    for (tail, name) in [
+        ("[pages]\ntable = \"rect\"", "`[pages]`"),
+        ("[scales]\nk = \"H\"", "`[scales]`"),
+        ("[mla]\nlatent = 512", "`[mla]`"),
+        ("[types]\nf16 = \"uint16_t\"", "`[types]`"),
+        ("[merge]\ninputs = \"pair\"", "`[merge]`"),
+        ("[sinks]\ntype = \"bf16\"", "`[sinks]`"),
+        ("[lse]\nbase = \"2\"", "`[lse]`"),
+        ("[bias]\ntype = \"f32\"", "`[bias]`"),
+        ("[rope]\ntype = \"f32\"", "`[rope]`"),
+        ("[[struct]]\nname = \"Params\"", "`[[struct]]`"),
+        ("[layout]\nkv = [\"PCTHD\"]", "`[layout] kv`"),
+        ("[supports]\nqueries = { max = 8 }", "`[supports] queries`"),
+        ("[supports]\npage_size = { one_of = [16] }", "`[supports] page_size`"),
+        ("[supports]\nalibi = true", "`[supports] alibi`"),
+        ("[supports]\ndtype = [{ q = \"f16\", k = \"f8_e4m3\" }]", "`[supports] dtype k`"),
+        ("[numerics]\nscores = \"f16\"", "`[numerics] scores`"),
+        ("[numerics]\nrow_sum = \"p_narrow\"", "`[numerics] row_sum`"),
+        ("[numerics]\nmatrix = \"cdna2\"", "`[numerics] matrix`"),
+    ] {
+        let message = small(tail).unwrap_err();
+        assert!(message.contains(&format!("{name} is not driven yet: ")), "{message}");
+        assert!(!message.contains("did you mean"), "{message}");
+    }
+    let manifest = small("[numerics]\nnonfinite = false\n[device]\nlds_kib = 64").unwrap();
+    assert!(!manifest.numerics.nonfinite && manifest.device.lds_kib == Some(64));
+    let message = small("[device]\nlds_kib = 200").unwrap_err();
+    assert!(message.contains("no AMD target gives a block more than 160 KiB"), "{message}");
+}
+
 /// Each mistake: what is replaced in the small manifest, by what, the line, and the key phrase.
 #[test]
 fn every_mistake_names_file_line_key_and_mend() {
@@ -418,9 +459,9 @@ fn every_mistake_names_file_line_key_and_mend() {
         ),
         (
             end,
-            add("[supports]\ndtype = [\n{ q = \"f32\", k = \"f32\" }]\n"),
+            add("[supports]\ndtype = [\n{ q = \"f32\", kk = \"f32\" }]\n"),
             12,
-            "unknown key `supports.dtype[0].k`",
+            "unknown key `supports.dtype[0].kk`",
         ),
         (end, add("[numerics]\nexp_ulps = 2\n"), 11, "did you mean `exp_ulp`?"),
         (end, add("[layout]\nkk = [\"HND\"]\n"), 11, "unknown key `layout.kk`; did you mean `k`?"),

@@ -8,13 +8,18 @@
 //! | mistakes with file and line | `read` |
 //! | the variables of a case | `env` |
 //! | whether a kernel takes a case | `fit` |
+//! | which part of its claims is driven, which keys are not | `driven`, `later` |
+//! | the devices that it is for | `device_section` |
 //! | source, scratch and launches for a case | `plan` |
 //! | kernels by name or path | `registry` |
 
 mod args;
+mod device_section;
+mod driven;
 pub mod env;
 pub mod expr;
 mod fit;
+mod later;
 mod manifest;
 mod numerics;
 mod plan;
@@ -25,6 +30,8 @@ mod supports;
 mod template;
 
 pub use args::{ArgSpec, ScalarType, Scratch, ScratchType};
+pub use device_section::DeviceSection;
+pub use driven::{Claim, Driven, NothingDriven};
 pub use env::Env;
 pub use expr::{Expr, ExprError, ExprProblem, Value};
 pub use fit::Unsupported;

@@ -45,6 +45,8 @@ pub struct Numerics {
     pub trig_ulp: f64,
     /// What becomes of subnormal numbers.
     pub denormals: Denormals,
+    /// Whether it promises anything for inputs that are not finite.
+    pub nonfinite: bool,
     /// The properties that hold to the bit; the others hold within twice the bound.
     pub bitwise: BTreeSet<Promise>,
 }
@@ -59,6 +61,7 @@ impl Default for Numerics {
             tanh_ulp: 4.0,
             trig_ulp: 4.0,
             denormals: Denormals::Keep,
+            nonfinite: true,
             bitwise: BTreeSet::from([Promise::Repeat]),
         }
     }
@@ -79,6 +82,7 @@ impl Numerics {
             "tanh_ulp",
             "trig_ulp",
             "denormals",
+            "nonfinite",
             "bitwise",
         ])?;
         let mut numerics = Numerics::default();
@@ -115,6 +119,9 @@ impl Numerics {
         }
         if let Some(item) = section.get("denormals") {
             numerics.denormals = item.word("\"keep\" or \"flush\"")?;
+        }
+        if let Some(item) = section.get("nonfinite") {
+            numerics.nonfinite = item.boolean()?;
         }
         if let Some(item) = section.get("bitwise") {
             let want = "a list of \"repeat\", \"batch\", \"layout\", \"splits\"";

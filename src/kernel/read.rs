@@ -1,6 +1,7 @@
 //! Typed reading of a TOML file, where every mistake names the file, the line and the key.
 
 use super::expr::{Expr, ExprError};
+use super::later;
 use super::template::TemplateError;
 use crate::problem::{clip, did_you_mean, nearest, one_line};
 use std::fmt;
@@ -31,6 +32,14 @@ pub enum ManifestProblem {
         nearest: Option<String>,
         /// All of them.
         known: String,
+    },
+    /// A key of the format that this program does not drive yet.
+    #[error(
+        "`{key}` is not driven yet: this program would not run what it says; leave it out, and with it what it says"
+    )]
+    NotDriven {
+        /// The key with its table.
+        key: String,
     },
     /// A key that must be there.
     #[error("`{key}` is missing; write {mend}")]
@@ -294,14 +303,17 @@ impl<'a> Section<'a> {
     pub fn keys(&self, known: &[&str]) -> Result<()> {
         match self.entries.iter().find(|(name, ..)| !known.contains(name)) {
             None => Ok(()),
-            Some((name, at, item)) => Err(self.doc.error(
-                *at,
-                ManifestProblem::UnknownKey {
-                    key: item.key.clone(),
-                    nearest: nearest(name, known.iter().copied()),
-                    known: known.join(", "),
-                },
-            )),
+            Some((name, at, item)) => {
+                let problem = match later::not_driven(&self.path, name) {
+                    Some(key) => ManifestProblem::NotDriven { key },
+                    None => ManifestProblem::UnknownKey {
+                        key: item.key.clone(),
+                        nearest: nearest(name, known.iter().copied()),
+                        known: known.join(", "),
+                    },
+                };
+                Err(self.doc.error(*at, problem))
+            }
         }
     }
 

@@ -125,7 +125,17 @@ fn kernel(result: &KernelResult<'_>) -> Value {
     k.insert("drawn".into(), drawn(&report.coverage));
     k.insert("ratios".into(), ratios(&report.curves.ratios));
     k.insert("errors".into(), errors(&report.curves));
-    k.insert("missing".into(), json!(report.missing));
+    let missing: Vec<&String> = report.missing.iter().chain(report.claims.all()).collect();
+    k.insert("missing".into(), json!(missing));
+    k.insert("not_driven".into(), json!(report.claims.not_driven));
+    k.insert("not_looked_at".into(), json!(report.not_looked_at));
+    if let Some(share) = &report.checked {
+        let (cases, seconds, findings) = (share.cases, share.seconds, share.findings);
+        k.insert(
+            "checked".into(),
+            json!({"cases": cases, "seconds": seconds, "findings": findings}),
+        );
+    }
     k.insert("skipped_why".into(), json!(report.skipped_why));
     k.insert("vacuous_why".into(), json!(report.vacuous_why));
     k.insert("stopped".into(), json!(report.stopped.map(|s| s.reason())));
