@@ -7,10 +7,12 @@ use super::common::{
 use super::machine::Machine;
 use super::sweep::parse_time;
 use anyhow::{Result, bail};
+use attnbench::device::Lanes;
 use attnbench::device::cpu::Variant;
 use attnbench::judge::diagnose::Options;
 use attnbench::judge::diagnose::failing::of_failure;
 use attnbench::judge::replay::load;
+use attnbench::judge::sanitize::Found as Checked;
 use attnbench::judge::trial::{Outcome, Trial};
 use attnbench::report::diagnose::headline;
 use attnbench::report::json::{REPLAY_FORMAT, SavedFailure, case_fields, failure};
@@ -77,11 +79,14 @@ pub fn run(args: &Args) -> Result<Found> {
         // A finding is seen only by those who look.
         config.variant = Variant::Checked;
     }
-    let limit = time_limit(args.time_limit, config.variant == Variant::Checked);
+    let lanes = args.sanitize.lanes.unwrap_or(manifest.device.lanes);
+    let told = config.variant == Variant::Checked || lanes == Lanes::Lockstep;
+    let limit = time_limit(args.time_limit, told);
     let device = Machine::open(&args.device, config)?;
     // The data are the file's own: no captured slice is named.
     let captured = Arc::default();
-    let mut trial = Trial::new(Arc::clone(&manifest), captured, device.another(), limit);
+    let mut trial = Trial::new(Arc::clone(&manifest), captured, device.another_with(lanes), limit);
+    trial.grow_time_limit(args.time_limit.is_none());
     let replayed = recorded.replay(&mut trial)?;
 
     let case = &recorded.case;
@@ -111,9 +116,14 @@ pub fn run(args: &Args) -> Result<Found> {
         write_json(path, &document)?;
     }
     if !json_on_stdout(args.json.as_deref()) {
+        let line = |m: &Checked| {
+            let what = if m.is_note() { "note" } else { m.class().name() };
+            format!("  {what:7} {}\n", m.words)
+        };
         let text = match &replayed.outcome {
             Outcome::Passed(p) => format!(
-                "PASS: largest error {} of its bound over {} runs\n",
+                "{}PASS: largest error {} of its bound over {} runs\n",
+                p.notes.iter().map(line).collect::<String>(),
                 table::ratio(p.ratio, true),
                 p.runs
             ),
@@ -131,8 +141,7 @@ pub fn run(args: &Args) -> Result<Found> {
                 let fault = diagnosis.as_ref().map(|d| format!("  fault   {}\n", headline(d)));
                 let fault = fault.unwrap_or_default();
                 let more = f.found.iter().filter(|found| found.words != f.detail);
-                let more: String =
-                    more.map(|m| format!("  {:7} {}\n", m.class().name(), m.words)).collect();
+                let more: String = more.map(line).collect();
                 format!("  what    {}\n{more}{fault}{bits}FAIL: {}\n", f.detail, f.property)
             }
         };

@@ -9,6 +9,7 @@ use super::machine::Machine;
 use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
 use attnbench::data::generate::generate;
+use attnbench::device::Lanes;
 use attnbench::judge::replay::save;
 use attnbench::judge::space::{Filter, Space};
 use attnbench::judge::sweep::{Finding, Options, Report, Verdict, judge_one, sweep};
@@ -75,7 +76,7 @@ pub struct Args {
     /// Begin no new case after the first failure
     #[arg(long)]
     fail_fast: bool,
-    /// Time limit of one run of a kernel [default: 10s, with --sanitize 60s]
+    /// Time limit of one run of a kernel [default: 10s, with --sanitize 60s, and more for large cases]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     time_limit: Option<Duration>,
     /// Threads, each with a worker process or a lane of the GPU's (default: one a core, on a GPU half
@@ -324,9 +325,13 @@ impl Bench<'_> {
             Arc::new(self.captured.iter().map(|(c, _)| c.clone()).collect());
         let manifest = Arc::new(self.manifest.clone());
         let make = || {
-            let device = self.device.another();
-            let limit = time_limit(args.time_limit, args.sanitize.sanitize.is_some());
-            Ok(Trial::new(Arc::clone(&manifest), Arc::clone(&slices), device, limit))
+            let lanes = args.sanitize.lanes.unwrap_or(manifest.device.lanes);
+            let device = self.device.another_with(lanes);
+            let told = args.sanitize.sanitize.is_some() || lanes == Lanes::Lockstep;
+            let limit = time_limit(args.time_limit, told);
+            let mut trial = Trial::new(Arc::clone(&manifest), Arc::clone(&slices), device, limit);
+            trial.grow_time_limit(args.time_limit.is_none());
+            Ok(trial)
         };
         if let Some(case) = case {
             let mut case = case.clone();
@@ -392,10 +397,11 @@ fn save_findings(
         name.to_owned()
     };
     let checked = if args.sanitize.sanitize.is_some() { " --sanitize" } else { "" };
+    let lanes = args.sanitize.lanes.map_or(String::new(), |lanes| format!(" --lanes {lanes}"));
     let by_id = |finding: &Finding| SavedFailure {
         path: None,
         replay: Some(format!(
-            "{program} sweep {}{checked} --case {}",
+            "{program} sweep {}{checked}{lanes} --case {}",
             quote(name),
             quote(&finding.case.to_string())
         )),
@@ -409,7 +415,7 @@ fn save_findings(
             Ok(path) => {
                 let path = path.display().to_string();
                 SavedFailure {
-                    replay: Some(format!("{program} replay {}", quote(&path))),
+                    replay: Some(format!("{program} replay {}{lanes}", quote(&path))),
                     path: Some(path),
                 }
             }
@@ -498,6 +504,7 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
             }
         };
         text += &table::findings(r, saved);
+        text += &table::notes(r);
         for (why, count) in &r.skipped_why {
             text += &format!("{}: skipped {count} times: {why}\n", r.kernel);
         }

@@ -2,6 +2,7 @@
 //! how it is launched, and inside which bounds.
 
 use super::args::{ArgSpec, NULL, Scratch};
+use super::device::DeviceNeeds;
 use super::env::VARIABLES;
 use super::expr::{Expr, FUNCTIONS};
 use super::numerics::Numerics;
@@ -115,6 +116,8 @@ pub struct Manifest {
     pub supports: Supports,
     /// What its error bound may assume.
     pub numerics: Numerics,
+    /// What it asks of its device.
+    pub device: DeviceNeeds,
 }
 
 impl Manifest {
@@ -269,6 +272,7 @@ fn read(root: &Section, file: &Path) -> Result<Manifest> {
         "layout",
         "supports",
         "numerics",
+        "device",
     ])?;
     let item = root.require("format", "format = \"kernel/1\"")?;
     let format = item.string("\"kernel/1\"")?;
@@ -311,6 +315,10 @@ fn read(root: &Section, file: &Path) -> Result<Manifest> {
         numerics: match root.get("numerics") {
             Some(item) => Numerics::read(&item.table("a table [numerics]")?)?,
             None => Numerics::default(),
+        },
+        device: match root.get("device") {
+            Some(item) => DeviceNeeds::read(&item.table("a table [device]")?)?,
+            None => DeviceNeeds::default(),
         },
         rule: read_rule(root, stage, &params)?,
         params,

@@ -12,6 +12,7 @@
 //! | kernels by name or path | `registry` |
 
 mod args;
+mod device;
 pub mod env;
 pub mod expr;
 mod fit;
@@ -24,6 +25,7 @@ mod supports;
 mod template;
 
 pub use args::{ArgSpec, ScalarType, Scratch, ScratchType};
+pub use device::DeviceNeeds;
 pub use env::Env;
 pub use expr::{Expr, ExprError, ExprProblem, Value};
 pub use fit::Unsupported;
