@@ -12,6 +12,7 @@ mod faults;
 mod gpu;
 mod inspect;
 mod laws;
+mod lockstep;
 mod oracle;
 mod own_kernel;
 mod plot;
