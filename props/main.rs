@@ -13,6 +13,7 @@ mod faults;
 mod gpu;
 mod inspect;
 mod laws;
+mod lockstep;
 mod mismatch;
 mod oracle;
 mod own_kernel;

@@ -1,9 +1,13 @@
 //! The CPU device: what kernels mean on it, and what it says when they go wrong.
 
+mod alone;
 mod build;
 mod faults;
 mod floats;
+mod lockstep;
 mod meaning;
+mod progress;
+mod stack;
 
 use std::fs;
 use std::path::{Path, PathBuf};

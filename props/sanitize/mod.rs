@@ -5,6 +5,7 @@
 //! launched and what must be found, and marks the faulty lines with `//!`.
 
 mod features;
+mod notes;
 mod program;
 mod suite;
 

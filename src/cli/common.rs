@@ -9,7 +9,7 @@ use attnbench::data::golden;
 use attnbench::data::slice::KvSlice;
 use attnbench::device::cpu::{CpuConfig, Variant};
 use attnbench::device::finding::{Class, RaceModel};
-use attnbench::device::{CompileError, interrupt};
+use attnbench::device::{CompileError, Lanes, interrupt};
 use attnbench::judge::replay::ReplayFailure;
 use attnbench::judge::trial::TrialError;
 use attnbench::kernel::{Driven, Registry};
@@ -44,6 +44,10 @@ pub struct Sanitize {
         value_parser = parse_model
     )]
     pub race_model: RaceModel,
+    /// How the lanes of a wave advance between wave operations, on the CPU device: independent or lockstep
+    /// [default: the manifest's, or independent]
+    #[arg(long, value_name = "HOW")]
+    pub lanes: Option<Lanes>,
 }
 
 impl Sanitize {
@@ -62,10 +66,10 @@ impl Sanitize {
     }
 }
 
-/// The time limit of one run of a kernel where --time-limit does not say. A checked run of a long
-/// sequence takes seconds, and several times as many on a busy machine.
-pub fn time_limit(said: Option<Duration>, checked: bool) -> Duration {
-    said.unwrap_or(Duration::from_secs(if checked { 60 } else { 10 }))
+/// The time limit of one run of a kernel where --time-limit does not say. Where each access is told
+/// (under the checker, or in lockstep), a run of a long sequence takes seconds.
+pub fn time_limit(said: Option<Duration>, told: bool) -> Duration {
+    said.unwrap_or(Duration::from_secs(if told { 60 } else { 10 }))
 }
 
 fn parse_class(text: &str) -> Result<Class, String> {

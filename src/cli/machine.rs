@@ -2,9 +2,9 @@
 
 use anyhow::{Result, bail};
 use attnbench::bench::document;
-use attnbench::device::Device;
 use attnbench::device::cpu::{CpuConfig, CpuDevice, Variant};
 use attnbench::device::gpu::{Api, GpuConfig, GpuDevice};
+use attnbench::device::{Device, Lanes};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A device, of which each thread gets its own.
@@ -157,8 +157,15 @@ impl Machine {
 
     /// A device for one more thread.
     pub fn another(&self) -> Box<dyn Device> {
+        self.another_with(Lanes::default())
+    }
+
+    /// As [`Machine::another`], with the lanes of a wave advancing in this way; on a GPU they do what they
+    /// do.
+    pub fn another_with(&self, lanes: Lanes) -> Box<dyn Device> {
         match &*self.first() {
-            First::Cpu(cpu) => Box::new(cpu.sibling()),
+            First::Cpu(cpu) if lanes == Lanes::default() => Box::new(cpu.sibling()),
+            First::Cpu(cpu) => Box::new(cpu.with_lanes(lanes)),
             First::Gpu(gpu) => Box::new(gpu.sibling()),
         }
     }

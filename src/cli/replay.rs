@@ -8,9 +8,11 @@ use super::common::{
 use super::machine::Machine;
 use super::sweep::parse_time;
 use anyhow::{Result, bail};
+use attnbench::device::Lanes;
 use attnbench::device::cpu::Variant;
 use attnbench::judge::explain::{Explanation, explain};
 use attnbench::judge::replay::{Recorded, Replayed, load};
+use attnbench::judge::sanitize::Found as Checked;
 use attnbench::judge::trial::{Failure, Outcome, Trial};
 use attnbench::kernel::{Manifest, Registry};
 use attnbench::report::json::{REPLAY_FORMAT, REPLAYS_FORMAT, SavedFailure, case_fields, failure};
@@ -213,13 +215,17 @@ impl Bench<'_> {
             config.variant = Variant::Checked;
         }
         let variant = config.variant;
-        let limit = time_limit(args.time_limit, variant == Variant::Checked);
+        let lanes = args.sanitize.lanes.unwrap_or(manifest.device.lanes);
+        let told = variant == Variant::Checked || lanes == Lanes::Lockstep;
+        let limit = time_limit(args.time_limit, told);
         if !self.machines.contains_key(&variant) {
             self.machines.insert(variant, Machine::open(&args.device, config)?);
         }
         let device = &self.machines[&variant];
         // The data are the file's own: no captured slice is named.
-        let mut trial = Trial::new(Arc::clone(&manifest), Arc::default(), device.another(), limit);
+        let lanes = device.another_with(lanes);
+        let mut trial = Trial::new(Arc::clone(&manifest), Arc::default(), lanes, limit);
+        trial.grow_time_limit(args.time_limit.is_none());
         let replayed = recorded.replay(&mut trial)?;
         let case = &recorded.case;
         let why = match &replayed.outcome {
@@ -229,6 +235,12 @@ impl Bench<'_> {
         let (file, device) = (file.display().to_string(), device.describe());
         Ok(Again { file, manifest, device, recorded, replayed, why })
     }
+}
+
+/// What the checker found, in a line.
+fn finding(found: &Checked) -> String {
+    let what = if found.is_note() { "note" } else { found.class().name() };
+    format!("  {what:7} {}\n", found.words)
 }
 
 impl Again {
@@ -264,7 +276,8 @@ impl Again {
     fn text(&self) -> String {
         let text = match &self.replayed.outcome {
             Outcome::Passed(p) => format!(
-                "PASS: largest error {} of its bound over {} runs\n",
+                "{}PASS: largest error {} of its bound over {} runs\n",
+                p.notes.iter().map(finding).collect::<String>(),
                 table::ratio(p.ratio, true),
                 p.runs
             ),
@@ -287,8 +300,7 @@ impl Again {
         };
         let fault = self.why.as_ref().map_or(String::new(), table::explanation);
         let more = f.found.iter().filter(|found| found.words != f.detail);
-        let more: String =
-            more.map(|m| format!("  {:7} {}\n", m.class().name(), m.words)).collect();
+        let more: String = more.map(finding).collect();
         format!("  what    {}\n{more}{fault}{bits}FAIL: {}\n", f.detail, f.property)
     }
 

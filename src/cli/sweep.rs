@@ -10,6 +10,7 @@ use super::machine::Machine;
 use anyhow::{Context, Result, bail};
 use attnbench::data::captured::Captured;
 use attnbench::data::generate::generate;
+use attnbench::device::Lanes;
 use attnbench::device::cpu::{CpuConfig, CpuDevice, Variant};
 use attnbench::device::finding::Class;
 use attnbench::judge::checked::{Checked, share};
@@ -91,7 +92,7 @@ pub struct Args {
     /// Begin no new case after the first failure
     #[arg(long)]
     fail_fast: bool,
-    /// Time limit of one run of a kernel [default: 10s, with --sanitize 60s]
+    /// Time limit of one run of a kernel [default: 10s, with --sanitize 60s, and more for large cases]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     time_limit: Option<Duration>,
     /// Threads, each with a worker process or a lane of the GPU's (default: one a core, on a GPU half
@@ -344,9 +345,13 @@ impl Bench<'_> {
             Arc::new(self.captured.iter().map(|(c, _)| c.clone()).collect());
         let manifest = Arc::new(self.manifest.clone());
         let make = || {
-            let device = self.device.another();
-            let limit = time_limit(args.time_limit, args.sanitize.sanitize.is_some());
-            Ok(Trial::new(Arc::clone(&manifest), Arc::clone(&slices), device, limit))
+            let lanes = args.sanitize.lanes.unwrap_or(manifest.device.lanes);
+            let device = self.device.another_with(lanes);
+            let told = args.sanitize.sanitize.is_some() || lanes == Lanes::Lockstep;
+            let limit = time_limit(args.time_limit, told);
+            let mut trial = Trial::new(Arc::clone(&manifest), Arc::clone(&slices), device, limit);
+            trial.grow_time_limit(args.time_limit.is_none());
+            Ok(trial)
         };
         if let Some(case) = case {
             let mut case = case.clone();
@@ -453,7 +458,8 @@ fn save_findings(
             args.sanitize.sanitize.is_some() || finding.failure.property.starts_with("sanitize/");
         let checked = if is_checked { " --sanitize" } else { "" };
         let case = quote(&finding.case.to_string());
-        let replay = format!("{program} sweep {}{checked} --case {case}", quote(name));
+        let lanes = lanes_of(args);
+        let replay = format!("{program} sweep {}{checked}{lanes} --case {case}", quote(name));
         SavedFailure { path: None, replay: Some(replay) }
     };
     let one = |finding: &Finding| {
@@ -465,7 +471,7 @@ fn save_findings(
             Ok(path) => {
                 let path = path.display().to_string();
                 SavedFailure {
-                    replay: Some(format!("{program} replay {}", quote(&path))),
+                    replay: Some(format!("{program} replay {}{}", quote(&path), lanes_of(args))),
                     path: Some(path),
                 }
             }
@@ -476,6 +482,11 @@ fn save_findings(
         }
     };
     report.findings.iter().map(one).collect()
+}
+
+/// The option that makes lanes advance again as they did.
+fn lanes_of(args: &Args) -> String {
+    args.sanitize.lanes.map_or(String::new(), |lanes| format!(" --lanes {lanes}"))
 }
 
 /// A word for a shell.
@@ -554,6 +565,7 @@ fn describe(args: &Args, outcomes: &[Outcome], elapsed: Duration) -> String {
             }
         };
         text += &table::findings(r, saved);
+        text += &table::notes(r);
         for (why, count) in &r.skipped_why {
             text += &format!("{}: skipped {count} times: {why}\n", r.kernel);
         }

@@ -7,7 +7,7 @@
 
 use super::access;
 use super::inputs::{Inputs, Rows};
-use crate::device::Exchange;
+use crate::device::{ARENA_ALIGN, Exchange};
 use crate::problem::{Axis, Case, DType, Placement, Placements, Pointer, Run, Stage, Tensor};
 use std::fmt;
 use std::ops::Range;
@@ -358,7 +358,9 @@ impl Image {
             }
         }
         writable.sort_by_key(|r| r.start);
-        Some(Image { buffers, outputs, size: at, writable })
+        // Whole pages, so that nothing lies between the last one's guard zone and what no kernel can touch.
+        let size = at.checked_next_multiple_of(ARENA_ALIGN)?;
+        Some(Image { buffers, outputs, size, writable })
     }
 
     /// Bytes of the image.

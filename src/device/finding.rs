@@ -166,6 +166,37 @@ impl Kind {
     }
 }
 
+/// Whether a finding is a fault.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub enum Severity {
+    /// It is: the kernel may go wrong.
+    #[default]
+    Fault,
+    /// Nothing comes of it: told, and not held against the kernel.
+    Note,
+}
+
+impl Severity {
+    /// Its name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Fault => "fault",
+            Severity::Note => "note",
+        }
+    }
+}
+
 /// A line of the source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Line {
@@ -278,6 +309,8 @@ pub struct Standing {
 pub struct Finding {
     /// What it is.
     pub kind: Kind,
+    /// Whether it is a fault.
+    pub severity: Severity,
     /// The thread; `None` where none can be named.
     pub place: Option<Place>,
     /// Linear index of the thread in its block, and its wave and lane.

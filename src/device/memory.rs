@@ -4,6 +4,7 @@
 //! touch, so an access that misses it by less than [`GUARD`] ends in a signal and not in
 //! somebody's data.
 
+use std::cmp::Ordering;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -121,6 +122,22 @@ impl Mapping {
         match part == libc::MAP_FAILED {
             true => Err(io::Error::last_os_error()),
             false => Ok(mapping),
+        }
+    }
+
+    /// Makes the first `bytes` bytes accessible, in whole pages, and nothing beyond them. `open` are the
+    /// pages' bytes that are so far; those that are now come back.
+    pub(super) fn open_only(&self, bytes: usize, open: usize) -> io::Result<usize> {
+        let wanted = bytes.min(self.bytes).next_multiple_of(page_size());
+        let (from, to, access) = match wanted.cmp(&open) {
+            Ordering::Equal => return Ok(open),
+            Ordering::Less => (wanted, open, libc::PROT_NONE),
+            Ordering::Greater => (open, wanted, libc::PROT_READ | libc::PROT_WRITE),
+        };
+        // SAFETY: the range lies inside the mapping, whose user asks for this.
+        match unsafe { libc::mprotect(self.start().add(from).cast(), to - from, access) } {
+            0 => Ok(wanted),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 

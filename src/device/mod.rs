@@ -27,6 +27,7 @@ mod wire;
 pub use memory::{available_memory, keep_freed_memory};
 pub use timing::{Subject, Telemetry, Timed, Timing};
 
+use crate::problem::named;
 use finding::Finding;
 use signature::Signature;
 use std::fmt;
@@ -40,6 +41,18 @@ pub const ARENA_ALIGN: usize = 4096;
 
 /// The most dynamic shared memory that a launch may ask for, bytes: the largest of any GPU's.
 pub const MAX_SHARED_BYTES: u32 = 160 * 1024;
+
+named! {
+    /// How the lanes of a wave advance between the operations that join them.
+    #[derive(Default)]
+    Lanes, "way of lanes", {
+        /// Each at its own pace, as on NVIDIA since Volta: only barriers and wave operations order them.
+        #[default]
+        Independent = "independent",
+        /// Together, access by access, as on AMD.
+        Lockstep = "lockstep",
+    }
+}
 
 /// A kernel source and how to compile it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -314,6 +327,18 @@ pub enum Fault {
         /// Which thread was running.
         place: Option<Place>,
     },
+    /// The kernel wrote over its own stack.
+    #[error(
+        "the kernel overwrote its own stack (a private array is written past its end, or before its \
+         start): {how}{}; run with --sanitize=memory to see where",
+        at(.place)
+    )]
+    StackOverwritten {
+        /// How it was seen.
+        how: &'static str,
+        /// Which thread was running.
+        place: Option<Place>,
+    },
     /// The time limit passed.
     #[error("the kernel did not end within {limit:?}{} (--time-limit sets the limit)", at(.place))]
     Timeout {
@@ -440,6 +465,30 @@ pub trait Device: Send {
     /// The time that the device itself was busy with launches, where it has a clock.
     fn busy(&self) -> Option<Duration> {
         None
+    }
+
+    /// From now on a run that makes no progress for so long, in the time that its processor gives it, is
+    /// ended, and its time limit is meant in the same way; with `None` only the time limit counts, by the
+    /// clock. A device that cannot see progress has the time limit alone.
+    fn watch(&mut self, idle: Option<Duration>) {
+        let _ = idle;
+    }
+
+    /// How many times as long a run takes here as on a device of the kind that does nothing but run.
+    fn slowdown(&self) -> u32 {
+        1
+    }
+
+    /// Another device of the same kind, on which the lanes of a wave advance in lockstep; `None` where
+    /// there is none, or they do so on this one.
+    fn in_lockstep(&self) -> Option<Box<dyn Device>> {
+        None
+    }
+
+    /// What shared memory is filled with before each block, from now on, where the device can: NaN in every
+    /// float format (0xff) otherwise.
+    fn fill_shared(&mut self, byte: u8) {
+        let _ = byte;
     }
 
     /// Whether runs are checked.

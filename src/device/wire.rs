@@ -103,3 +103,12 @@ pub(super) fn private_stdout() -> io::Result<File> {
         Ok(File::from_raw_fd(replies))
     }
 }
+
+/// Standard error leads nowhere: what the C library says when it gives up on a kernel's behalf is told by
+/// the device, in its words. What a kernel prints is on standard output.
+pub(super) fn silence_stderr() {
+    if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
+        // SAFETY: a plain descriptor call.
+        unsafe { libc::dup2(nowhere.as_raw_fd(), 2) };
+    }
+}

@@ -1,7 +1,7 @@
 //! What a checked run found, in words and by its tensors.
 
 use crate::data::image::Image;
-use crate::device::finding::{Access, Class, Finding, Kind, Site, Standing, Target};
+use crate::device::finding::{Access, Class, Finding, Kind, Severity, Site, Standing, Target};
 use crate::problem::{Case, Pointer, Stage};
 
 /// A finding, and what it says.
@@ -27,6 +27,7 @@ impl Found {
     pub fn unwritten(element: &str) -> Found {
         let finding = Finding {
             kind: Kind::Unwritten,
+            severity: Severity::Fault,
             place: None,
             thread: 0,
             wave: 0,
@@ -41,6 +42,38 @@ impl Found {
         };
         let words = format!("{element} is an output, and no thread writes it");
         Found { finding, target: element.to_owned(), words }
+    }
+
+    /// Whether it is no fault.
+    pub fn is_note(&self) -> bool {
+        self.finding.severity == Severity::Note
+    }
+
+    /// Whether it is a read of what holds nothing that the kernel may use, where every run has other
+    /// filler: past a sequence's rows and within the tensor's own memory, or never written. If nothing
+    /// comes of the filler it is no fault.
+    pub fn may_be_masked(&self, image: &Image) -> bool {
+        let reads = self.finding.access.is_some_and(|access| !access.write);
+        let in_tensor = |target: &Target| match target {
+            Target::Arena(at) => usize::try_from(*at).is_ok_and(|byte| {
+                image.buffers().iter().any(|b| b.tensor.is_some() && b.range.contains(&byte))
+            }),
+            _ => false,
+        };
+        reads
+            && match self.finding.kind {
+                Kind::Bounds => self.finding.target.as_ref().is_some_and(in_tensor),
+                Kind::Uninitialised => true,
+                _ => false,
+            }
+    }
+
+    /// Nothing came of what was read: a note.
+    pub fn masked(mut self) -> Found {
+        self.finding.severity = Severity::Note;
+        self.words +=
+            "; no output depends on it (three runs with other bytes there gave the same bits)";
+        self
     }
 
     /// What makes two findings the same fault.
@@ -141,6 +174,9 @@ fn in_words(f: &Finding, target: &str) -> String {
     for Standing { threads, what, site } in &f.standing {
         let at = site.as_ref().map_or(String::new(), |site| format!(" at {site}"));
         text += &format!("; {} {what}{at}", ranges(threads));
+    }
+    if f.severity == Severity::Note {
+        text += "; it stores the value that was there, so either may be the last";
     }
     if f.count > 1 {
         text += &format!(" ({} times in the run)", f.count);

@@ -37,7 +37,7 @@ const TIMEOUT_LIMIT: usize = 3;
 const SHRINK_TRIES: usize = 400;
 /// See [`SHRINK_TRIES`].
 const SHRINK_TIME: Duration = Duration::from_secs(20);
-/// While shrinking, a run that takes so long is one that never ends.
+/// While shrinking, a run that takes so long is one that never ends; it grows with the case.
 const SHRINK_TIME_LIMIT: Duration = Duration::from_secs(2);
 /// Ids of further failing cases of a property that are listed.
 const LISTED: usize = 20;
@@ -130,6 +130,17 @@ pub struct Finding {
     pub explanation: Explanation,
 }
 
+/// What the checker found that is no fault.
+#[derive(Debug, Clone)]
+pub struct Noted {
+    /// As it was first found.
+    pub found: Found,
+    /// The first case that showed it.
+    pub case: Case,
+    /// Cases that showed it.
+    pub cases: usize,
+}
+
 /// Figures by wave size.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct WaveCount {
@@ -191,6 +202,8 @@ pub struct Report {
     pub not_looked_at: Vec<String>,
     /// One for each family of properties that failed.
     pub findings: Vec<Finding>,
+    /// What the checker found that is no fault, each once.
+    pub notes: Vec<Noted>,
     /// Why it ended early.
     pub stopped: Option<Stopped>,
     /// What the request or the machine was at fault with, after some cases had been judged.
@@ -450,8 +463,7 @@ fn shrink(
     let mut tree = cases.tree(case);
     let mut smallest = failure;
     let mut tries = 0;
-    let limit = trial.time_limit();
-    trial.set_time_limit(limit.min(SHRINK_TIME_LIMIT));
+    trial.hurry(Some(SHRINK_TIME_LIMIT));
     let mut more = tree.simplify();
     while more
         && tries < SHRINK_TRIES
@@ -471,7 +483,7 @@ fn shrink(
             None => tree.complicate(),
         };
     }
-    trial.set_time_limit(limit);
+    trial.hurry(None);
     // What took too long in a hurry may end, given its time.
     if tries > 0 && ran_out_of_time(&smallest) {
         let again = trial.judge(tree.smallest());
@@ -492,7 +504,8 @@ fn ran_out_of_time(failure: &Failure) -> bool {
 /// A case whose main output is right and whose lse is wrong is of another property than one whose
 /// main output is wrong.
 fn faults(failure: &Failure) -> Vec<Fault> {
-    let found = failure.found.iter().map(|f| Fault::Found(f.class(), f.key()));
+    let found =
+        failure.found.iter().filter(|f| !f.is_note()).map(|f| Fault::Found(f.class(), f.key()));
     let value = (!failure.property.starts_with("sanitize/"))
         .then(|| Fault::Value(failure.property.to_owned()));
     value.into_iter().chain(found).collect()
@@ -541,6 +554,7 @@ struct Tally {
     coverage: Coverage,
     curves: Curves,
     failures: Vec<(Case, Box<Failure>)>,
+    notes: Vec<Noted>,
 }
 
 impl Tally {
@@ -553,16 +567,28 @@ impl Tally {
                 self.by_wave.entry(case.wave).or_default().passed += 1;
                 self.curves.add(&case, &passed);
                 self.passes.push((case.clone(), passed.law));
+                self.note(&case, passed.notes);
                 self.ratios.push((passed.ratio, case));
             }
             Judged::Failed(case, failure) => {
                 self.runs += failure.run + 1;
                 self.coverage.count(&case, None);
                 self.by_wave.entry(case.wave).or_default().failed += 1;
+                let notes = failure.found.iter().filter(|found| found.is_note()).cloned();
+                self.note(&case, notes.collect());
                 self.failures.push((case, failure));
             }
             Judged::Vacuous(why) => *self.vacuous.entry(why).or_default() += 1,
             Judged::Skipped(why) => *self.skipped.entry(why).or_default() += 1,
+        }
+    }
+
+    fn note(&mut self, case: &Case, notes: Vec<Found>) {
+        for found in notes {
+            match self.notes.iter_mut().find(|known| known.found.key() == found.key()) {
+                Some(known) => known.cases += 1,
+                None => self.notes.push(Noted { found, case: case.clone(), cases: 1 }),
+            }
         }
     }
 
@@ -680,6 +706,7 @@ impl Tally {
             checked: None,
             not_looked_at: Vec::new(),
             findings,
+            notes: self.notes,
             stopped,
             error: self.error,
         }

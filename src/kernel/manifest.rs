@@ -2,7 +2,7 @@
 //! how it is launched, and inside which bounds.
 
 use super::args::{ArgSpec, NULL, Scratch};
-use super::device_section::DeviceSection;
+use super::device::DeviceNeeds;
 use super::env::VARIABLES;
 use super::expr::{Expr, FUNCTIONS};
 use super::numerics::Numerics;
@@ -116,8 +116,8 @@ pub struct Manifest {
     pub supports: Supports,
     /// What its error bound may assume.
     pub numerics: Numerics,
-    /// The devices that it is for.
-    pub device: DeviceSection,
+    /// What it asks of its device.
+    pub device: DeviceNeeds,
 }
 
 impl Manifest {
@@ -317,8 +317,8 @@ fn read(root: &Section, file: &Path) -> Result<Manifest> {
             None => Numerics::default(),
         },
         device: match root.get("device") {
-            Some(item) => DeviceSection::read(&item.table("a table [device]")?)?,
-            None => DeviceSection::default(),
+            Some(item) => DeviceNeeds::read(&item.table("a table [device]")?)?,
+            None => DeviceNeeds::default(),
         },
         rule: read_rule(root, stage, &params)?,
         params,

@@ -9,12 +9,11 @@
 //! | the variables of a case | `env` |
 //! | whether a kernel takes a case | `fit` |
 //! | which part of its claims is driven, which keys are not | `driven`, `later` |
-//! | the devices that it is for | `device_section` |
 //! | source, scratch and launches for a case | `plan` |
 //! | kernels by name or path | `registry` |
 
 mod args;
-mod device_section;
+mod device;
 mod driven;
 pub mod env;
 pub mod expr;
@@ -30,7 +29,7 @@ mod supports;
 mod template;
 
 pub use args::{ArgSpec, ScalarType, Scratch, ScratchType};
-pub use device_section::DeviceSection;
+pub use device::DeviceNeeds;
 pub use driven::{Claim, Driven, NothingDriven};
 pub use env::Env;
 pub use expr::{Expr, ExprError, ExprProblem, Value};

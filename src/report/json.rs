@@ -8,7 +8,7 @@ use crate::judge::curves::{Curves, Ratios};
 use crate::judge::explain::Explanation;
 use crate::judge::explain::trigger::Trigger;
 use crate::judge::sanitize::Found;
-use crate::judge::sweep::{Report, Verdict};
+use crate::judge::sweep::{Noted, Report, Verdict};
 use crate::judge::trial::Failure;
 use crate::problem::Case;
 use serde_json::{Map, Value, json};
@@ -152,6 +152,15 @@ fn kernel(result: &KernelResult<'_>) -> Value {
         Value::Object(f)
     });
     k.insert("failures".into(), failures.collect());
+    if !report.notes.is_empty() {
+        let note = |noted: &Noted| {
+            let mut note = finding(&noted.found);
+            note["cases"] = json!(noted.cases);
+            note["case"] = json!(noted.case.to_string());
+            note
+        };
+        k.insert("notes".into(), report.notes.iter().map(note).collect());
+    }
     Value::Object(k)
 }
 
@@ -270,6 +279,7 @@ fn finding(found: &Found) -> Value {
     json!({
         "class": f.kind.class().name(),
         "kind": f.kind.name(),
+        "severity": f.severity.name(),
         "words": found.words,
         "target": (!found.target.is_empty()).then_some(&found.target),
         "at": site(&f.site),

@@ -7,7 +7,7 @@ use crate::judge::diagnose::Diagnosis;
 use crate::judge::diagnose::promise::Promise;
 use crate::judge::explain::Explanation;
 use crate::judge::explain::consensus::Asked;
-use crate::judge::sweep::{Report, Verdict};
+use crate::judge::sweep::{Noted, Report, Verdict};
 use crate::judge::wide::is_wide;
 use crate::oracle::Term;
 use crate::problem::{Case, Pointer, Stage};
@@ -130,6 +130,16 @@ pub fn shares(coverage: &Coverage) -> String {
     ]
     .map(|(what, share)| format!("{what} {}", percent(share)))
     .join(" · ")
+}
+
+/// What the checker found of a kernel that is no fault, in words.
+pub fn notes(report: &Report) -> String {
+    let mut text = String::new();
+    for Noted { found, case, cases } in &report.notes {
+        let _ = writeln!(text, "{}: note ({}): {}", report.kernel, found.class(), found.words);
+        let _ = writeln!(text, "  seen in {cases} of {} cases, first in {case}", report.cases());
+    }
+    text
 }
 
 /// The findings of a kernel in words.

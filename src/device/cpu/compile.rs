@@ -39,6 +39,8 @@ pub(super) struct Setting<'a> {
     pub(super) toolchain: &'a Toolchain,
     pub(super) cache_dir: &'a Path,
     pub(super) variant: Variant,
+    /// Whether each access is told.
+    pub(super) instrumented: bool,
 }
 
 /// One compilation, before its binary is known to exist.
@@ -98,13 +100,16 @@ fn flags(
 ) -> Vec<String> {
     let mut flags: Vec<String> =
         setting.toolchain.compile_flags().into_iter().map(String::from).collect();
-    match setting.variant {
-        Variant::Fast => {}
-        Variant::Checked => {
-            flags.push("-DATTNBENCH_CHECKED=1".to_owned());
-            flags.extend(setting.toolchain.checked_flags().iter().map(|&flag| flag.to_owned()));
-        }
-        Variant::Debug => flags.extend(["-O0", "-g", "-fno-omit-frame-pointer"].map(String::from)),
+    let more = match setting.instrumented {
+        true => setting.toolchain.checked_flags(),
+        false => setting.toolchain.unchecked_flags(),
+    };
+    flags.extend(more.iter().map(|&flag| flag.to_owned()));
+    if setting.instrumented {
+        flags.push("-DATTNBENCH_CHECKED=1".to_owned());
+    }
+    if setting.variant == Variant::Debug {
+        flags.extend(["-O0", "-g", "-fno-omit-frame-pointer"].map(String::from));
     }
     flags.push(format!("-DATTNBENCH_WAVE={}", source.wave));
     flags.push(format!("-I{}", headers.display()));
@@ -214,7 +219,7 @@ impl Job<'_> {
         let toolchain = self.setting.toolchain;
         let mut compile = toolchain.command();
         compile.args(&self.flags);
-        if self.setting.variant == Variant::Checked {
+        if self.setting.instrumented {
             let spread = dir.path().join("kernel.s");
             compile.arg("-S").arg(&wrapper).arg("-o").arg(&spread);
             self.attempt(&mut compile, &wrapper)?;
@@ -254,7 +259,7 @@ impl Job<'_> {
 
     fn link_flags(&self) -> Vec<&'static str> {
         let mut flags = self.setting.toolchain.link_flags().to_vec();
-        if self.setting.variant == Variant::Checked {
+        if self.setting.instrumented {
             // g++ leaves these calls as they are.
             flags.push("-Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset");
         }

@@ -9,12 +9,15 @@
 //! What of a GPU is kept: blocks and waves of 32 or 64 lanes, barriers, shuffles and votes, static
 //! and dynamic shared memory (poisoned before each block), seeded orders of blocks and threads. What
 //! is not: blocks never run at the same time, and lanes of a wave do not advance in lockstep between
-//! the operations that join them (in checked runs they can).
+//! the operations that join them, unless they are told to (`Lanes::Lockstep`): then every access of
+//! memory that lanes share is a step, which all lanes at one place of the program make before any of them
+//! goes on.
 //!
 //! The checked variant is compiled with the compiler's instrumentation, and `sanitize` follows every
 //! access; the debug variant is compiled as written and runs in the device's own process.
 
 mod bounds;
+mod call;
 mod child;
 mod compile;
 mod control;
@@ -49,8 +52,9 @@ use super::check;
 use super::finding::{Class, Finding, RaceModel};
 use super::memory::{self, Mapping, SharedFile};
 use super::wire::Word;
-use super::{CompileError, Device, Fault, Launch, Module, Place, RunError, Source};
-use child::{Outcome, Worker};
+use super::{CompileError, Device, Fault, Lanes, Launch, Module, Place, RunError, Source};
+use child::{Outcome, Patience, Worker, lenient};
+use control::Overwritten;
 use protocol::{Reply, Request, Run, WireFault, WireLaunch};
 use sanitize::resolve::Resolver;
 use sanitize::wire::Checks;
@@ -83,9 +87,21 @@ pub struct CpuConfig {
     pub classes: Vec<Class>,
     /// What orders the lanes of a wave, for [`Variant::Checked`].
     pub race_model: RaceModel,
+    /// How the lanes of a wave advance. In lockstep kernels are built as for the checker, so that each
+    /// access is seen, and the race model is that of lockstep.
+    pub lanes: Lanes,
 }
 
 impl CpuConfig {
+    /// Whether kernels are built so that each of their accesses is told.
+    fn is_instrumented(&self) -> bool {
+        match self.variant {
+            Variant::Fast => self.lanes == Lanes::Lockstep,
+            Variant::Checked => true,
+            Variant::Debug => false,
+        }
+    }
+
     /// Reads `ATTNBENCH_WORKER` (else this program), `ATTNBENCH_CXX` or `CXX`, `ATTNBENCH_CACHE`.
     pub fn from_env() -> CpuConfig {
         CpuConfig::from_vars(|name| env::var_os(name))
@@ -102,6 +118,7 @@ impl CpuConfig {
             variant: Variant::Fast,
             classes: Class::ALL.to_vec(),
             race_model: RaceModel::Sync,
+            lanes: Lanes::Independent,
         }
     }
 }
@@ -122,6 +139,10 @@ pub struct CpuDevice {
     shared: Option<Shared>,
     /// Bytes of the arena that the caller asked for last.
     arena_bytes: usize,
+    /// The time without progress after which a run is ended.
+    idle: Option<Duration>,
+    /// What shared memory is filled with.
+    shared_fill: u8,
     worker: Option<Host>,
     resolver: Resolver,
     findings: Vec<Finding>,
@@ -134,6 +155,21 @@ struct Shared {
     /// The access map and its file, where runs are checked.
     map: Option<(Mapping, SharedFile)>,
 }
+
+impl Shared {
+    /// Fills what follows an arena of so many bytes in its last page, which is all that a kernel can
+    /// reach there.
+    fn end_page(&self, bytes: usize) {
+        let end = bytes.next_multiple_of(memory::page_size()).min(self.arena.bytes());
+        let rest = end.saturating_sub(bytes);
+        // SAFETY: inside the mapping, and nobody else has it: no run is under way, and the caller's
+        // bytes end before it.
+        unsafe { self.arena.start().add(bytes.min(end)).write_bytes(BEYOND, rest) };
+    }
+}
+
+/// What lies between an arena's end and that of its page: NaN in every float format.
+const BEYOND: u8 = 0xff;
 
 /// What runs the kernels.
 enum Host {
@@ -176,9 +212,9 @@ impl Host {
         }
     }
 
-    fn ask(&mut self, request: Request, limit: Duration) -> Result<Outcome, RunError> {
+    fn ask(&mut self, request: Request, patience: &Patience<'_>) -> Result<Outcome, RunError> {
         match self {
-            Host::Child(worker) => worker.ask(&request, limit).map_err(child::broken),
+            Host::Child(worker) => worker.ask(&request, patience).map_err(child::broken),
             Host::Here(worker, _) => Ok(Outcome::Reply(worker.answer(request))),
         }
     }
@@ -207,12 +243,20 @@ impl CpuDevice {
         CpuDevice::with(self.config.clone(), self.toolchain.clone())
     }
 
+    /// Another device of the same kind, whose lanes advance in this way.
+    pub fn with_lanes(&self, lanes: Lanes) -> CpuDevice {
+        let config = CpuConfig { lanes, ..(*self.config).clone() };
+        CpuDevice::with(Arc::new(config), self.toolchain.clone())
+    }
+
     fn with(config: Arc<CpuConfig>, toolchain: Arc<Toolchain>) -> CpuDevice {
         CpuDevice {
             config,
             toolchain,
             shared: None,
             arena_bytes: 0,
+            idle: None,
+            shared_fill: module::POISON,
             worker: None,
             resolver: Resolver::default(),
             findings: Vec::new(),
@@ -228,6 +272,8 @@ impl CpuDevice {
         if self.worker.is_none() {
             shared.control.control().running.store(0, Relaxed);
             shared.control.control().signal.store(0, Relaxed);
+            shared.control.control().overwritten.store(0, Relaxed);
+            shared.control.control().panicked.store(0, Relaxed);
             let map = shared.map.as_ref().map(|(_, file)| file);
             self.worker = Some(match self.config.variant {
                 Variant::Debug => {
@@ -251,8 +297,8 @@ impl CpuDevice {
     fn room(&mut self, bytes: usize) -> Result<&mut [u8], RunError> {
         let have = self.shared.as_ref().map_or(0, |shared| shared.arena.bytes());
         if self.shared.is_none() || bytes > have {
-            let checked = self.config.variant == Variant::Checked;
-            self.shared = Some(enlarge(self.shared.take(), bytes.max(have + have / 2), checked)?);
+            let with_map = self.config.is_instrumented();
+            self.shared = Some(enlarge(self.shared.take(), bytes.max(have + have / 2), with_map)?);
         }
         self.arena_bytes = bytes;
         let shared = self.shared.as_mut().ok_or_else(|| no_memory("the arena is gone"))?;
@@ -267,7 +313,7 @@ impl CpuDevice {
         order_seed: u64,
         limit: Duration,
     ) -> Result<(), RunError> {
-        let arena_bytes = self.arena_bytes;
+        let (arena_bytes, idle, shared_fill) = (self.arena_bytes, self.idle, self.shared_fill);
         // Refuse before a process is started or a module loaded.
         let checked_args = |launch| check::args(launch, &LIMITS, arena_bytes);
         let args: Vec<Vec<Word>> = launches
@@ -277,7 +323,12 @@ impl CpuDevice {
             .map_err(RunError::Refused)?;
         self.findings.clear();
         let checked = self.config.variant == Variant::Checked;
-        let checks = checked.then(|| Checks::new(&self.config.classes, self.config.race_model));
+        let classes = if checked { &self.config.classes[..] } else { &[] };
+        let model = match self.config.lanes {
+            Lanes::Lockstep => RaceModel::Lockstep,
+            Lanes::Independent => self.config.race_model,
+        };
+        let checks = self.config.is_instrumented().then(|| Checks::new(classes, model));
         let (shared, worker) = self.ready()?;
         let mut wire = Vec::with_capacity(launches.len());
         for (launch, args) in launches.iter().zip(args) {
@@ -286,14 +337,27 @@ impl CpuDevice {
             let wave = launch.module.wave;
             wire.push(WireLaunch { module, entry, wave, grid, block, shared_bytes, args });
         }
-        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let request = Request::Run(Run { order_seed, limit_ms, launches: wire, checks });
-        let (times, more) = worker::CHECKED_PATIENCE;
-        let patience = match checked {
-            true => limit.saturating_mul(times as u32) + Duration::from_secs(more),
-            false => limit,
+        shared.end_page(arena_bytes);
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (limit_ms, idle_ms) = (ms(limit), idle.map(ms));
+        let request = Request::Run(Run {
+            order_seed,
+            arena_bytes,
+            shared_fill,
+            limit_ms,
+            idle_ms,
+            launches: wire,
+            checks,
+        });
+        // A checked run's own timer looks at its progress, and tells where it stood.
+        let patience = match checks.is_some_and(Checks::any) {
+            true => Patience::until(lenient(limit)),
+            false => {
+                let turns = &shared.control.control().turns;
+                Patience { limit, idle: idle.map(|idle| (idle, turns)) }
+            }
         };
-        let outcome = worker.ask(request, patience)?;
+        let outcome = worker.ask(request, &patience)?;
         let place = place(shared, launches);
         let outcome = match outcome {
             Outcome::Reply(Reply::Checked(found, fault)) => {
@@ -319,9 +383,9 @@ impl CpuDevice {
                 WireFault::Found => Fault::Found,
             }
             .into()),
-            Outcome::TimedOut => Err(Fault::Timeout { limit, place }.into()),
+            Outcome::TimedOut(limit) => Err(Fault::Timeout { limit, place }.into()),
             Outcome::Interrupted => Err(RunError::Interrupted),
-            Outcome::Died(status) => Err(crash(shared, status, place).into()),
+            Outcome::Died(status) => Err(crash(shared, arena_bytes, status, place).into()),
         }
     }
 }
@@ -349,6 +413,7 @@ impl Device for CpuDevice {
             toolchain: &self.toolchain,
             cache_dir: &self.config.cache_dir,
             variant: self.config.variant,
+            instrumented: self.config.is_instrumented(),
         };
         compile::compile(&setting, source)
     }
@@ -370,6 +435,23 @@ impl Device for CpuDevice {
         let clear = file.map_or(Ok(()), |file| file.clear(bytes));
         clear.map_err(|e| no_memory(&format!("clearing a sparse arena: {e}")))?;
         self.room(bytes)
+    }
+
+    fn slowdown(&self) -> u32 {
+        if self.config.is_instrumented() { SLOWDOWN } else { 1 }
+    }
+
+    fn in_lockstep(&self) -> Option<Box<dyn Device>> {
+        let own = self.config.lanes == Lanes::Lockstep || self.config.variant == Variant::Debug;
+        (!own).then(|| Box::new(self.with_lanes(Lanes::Lockstep)) as Box<dyn Device>)
+    }
+
+    fn fill_shared(&mut self, byte: u8) {
+        self.shared_fill = byte;
+    }
+
+    fn watch(&mut self, idle: Option<Duration>) {
+        self.idle = idle;
     }
 
     fn is_checked(&self) -> bool {
@@ -409,7 +491,9 @@ impl Device for CpuDevice {
             result,
             Err(RunError::Device(_)
                 | RunError::Interrupted
-                | RunError::Fault(Fault::Crash { .. } | Fault::Timeout { .. }))
+                | RunError::Fault(
+                    Fault::Crash { .. } | Fault::StackOverwritten { .. } | Fault::Timeout { .. }
+                ))
         );
         if worker_is_gone {
             self.worker = None;
@@ -456,8 +540,15 @@ fn place(shared: &Shared, launches: &[Launch]) -> Option<Place> {
 }
 
 /// What a worker that ended by itself wrote down.
-fn crash(shared: &Shared, status: ExitStatus, place: Option<Place>) -> Fault {
+fn crash(shared: &Shared, arena_bytes: usize, status: ExitStatus, place: Option<Place>) -> Fault {
     let control = shared.control.control();
+    if let Some(how) = Overwritten::of(control.overwritten.load(Relaxed)) {
+        return Fault::StackOverwritten { how: how.words(), place };
+    }
+    if control.panicked.load(Relaxed) == 1 {
+        let what = "it overwrote what runs its threads; run with --sanitize=memory to see where";
+        return Fault::Crash { what: what.to_owned(), arena_offset: None, place };
+    }
     let (signal, address) = (control.signal.load(Relaxed), control.address.load(Relaxed) as u64);
     let is_memory = matches!(signal as i32, libc::SIGSEGV | libc::SIGBUS);
     let near = is_memory && control.near_arena.load(Relaxed) == 1;
@@ -474,9 +565,10 @@ fn crash(shared: &Shared, status: ExitStatus, place: Option<Place>) -> Fault {
     let what = if !is_memory {
         name.to_owned()
     } else if control.overflow.load(Relaxed) == 1 {
-        format!("stack overflow: a thread has {} KiB", fiber::STACK_BYTES >> 10)
+        let kib = fiber::STACK_BYTES >> 10;
+        format!("stack overflow: private memory of a thread exceeds {kib} KiB")
     } else if let Some(offset) = arena_offset {
-        format!("{name} at byte {offset} of an arena of {} bytes", shared.arena.bytes())
+        format!("{name} at byte {offset} of an arena of {arena_bytes} bytes")
     } else if control.code.load(Relaxed) == SI_KERNEL {
         format!("{name}: a misaligned vector access, or an address that no memory can have")
     } else if address < 1 << 16 {
@@ -486,6 +578,9 @@ fn crash(shared: &Shared, status: ExitStatus, place: Option<Place>) -> Fault {
     };
     Fault::Crash { what, arena_offset, place }
 }
+
+/// How many times as long a run takes that tells each access: 2 to 19 were measured.
+const SLOWDOWN: u32 = 16;
 
 /// An access map of so many bytes is cleared by writing it; a larger one by giving it back.
 const SMALL_MAP: usize = 1 << 20;

@@ -17,8 +17,8 @@ pub(super) type Entry = unsafe extern "C" fn(*const u64);
 /// Hands a module the checker's table, and takes where its functions for the checker lie.
 type AttachChecker = unsafe extern "C" fn(*const Callbacks, *const Plain, *mut [usize; 2]);
 
-/// What shared memory holds when a block begins: NaN in every float format.
-const POISON: u8 = 0xff;
+/// What shared memory holds when a block begins, unless another byte is asked for: NaN in every float format.
+pub(super) const POISON: u8 = 0xff;
 /// What lies after a launch's dynamic shared memory.
 const CANARY_BYTE: u8 = 0xa5;
 
@@ -124,23 +124,28 @@ impl Loaded {
         ends[0]..ends[1]
     }
 
-    /// Lays the canary for a launch with `shared_bytes` of dynamic shared memory.
+    /// Lays the canary for a launch with `shared_bytes` of dynamic shared memory, and poison behind it,
+    /// where a launch with more of it may have left something.
     pub(super) fn begin_launch(&self, attached: &Attached, shared_bytes: usize) {
         assert!(shared_bytes <= DYNAMIC_CAPACITY);
         // SAFETY: the block has DYNAMIC_CAPACITY + CANARY bytes.
-        unsafe { attached.dynamic_shared.add(shared_bytes).write_bytes(CANARY_BYTE, CANARY) };
+        unsafe {
+            let canary = attached.dynamic_shared.add(shared_bytes);
+            canary.write_bytes(CANARY_BYTE, CANARY);
+            canary.add(CANARY).write_bytes(POISON, DYNAMIC_CAPACITY - shared_bytes);
+        }
     }
 
-    /// Poisons all shared memory for a block.
-    pub(super) fn begin_block(&self, attached: &Attached, shared_bytes: usize) {
+    /// Fills all shared memory for a block.
+    pub(super) fn begin_block(&self, attached: &Attached, shared_bytes: usize, fill: u8) {
         let Description { tls_bytes, dynamic_offset, .. } = self.description;
         let after = dynamic_offset + DYNAMIC_CAPACITY + CANARY;
         // SAFETY: the thread-local segment starts `dynamic_offset` before the dynamic block and
         // has `tls_bytes` bytes, as read from the binary; all of it is shared memory.
         unsafe {
             let start = attached.dynamic_shared.sub(dynamic_offset);
-            start.write_bytes(POISON, dynamic_offset + shared_bytes);
-            start.add(after).write_bytes(POISON, tls_bytes.saturating_sub(after));
+            start.write_bytes(fill, dynamic_offset + shared_bytes);
+            start.add(after).write_bytes(fill, tls_bytes.saturating_sub(after));
         }
     }
 

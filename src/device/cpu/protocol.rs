@@ -43,7 +43,13 @@ pub(super) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Run {
     pub(super) order_seed: u64,
+    /// The arena's part that the run may touch, bytes: the rest is of larger runs before it.
+    pub(super) arena_bytes: usize,
+    /// What shared memory is filled with before each block.
+    pub(super) shared_fill: u8,
     pub(super) limit_ms: u64,
+    /// The time without progress after which it is ended.
+    pub(super) idle_ms: Option<u64>,
     pub(super) launches: Vec<WireLaunch>,
     /// What is checked, where the run is a checked one.
     pub(super) checks: Option<Checks>,

@@ -12,12 +12,14 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
-use super::control::Control;
+use super::call;
+use super::control::{Control, Overwritten};
 use super::fiber::{self, Exit, Fiber, Stacks};
 use super::module::{Attached, Entry};
 use super::order::Rng;
 use super::protocol::WireFault;
 use super::sanitize;
+use super::signals;
 use super::wave::{MAX_LANES, Wave, is_exchange, lanes};
 
 /// The most threads a block can have, as on every GPU.
@@ -33,10 +35,11 @@ pub(super) struct Calls {
     wave: extern "C" fn(u32, u64, u64, u32) -> u64,
     trap: unsafe extern "C" fn(*const c_char, *const c_char, u32),
     give_way: extern "C" fn(),
+    overwritten: extern "C" fn(),
 }
 
 /// The table, for every variant.
-pub(super) static CALLS: Calls = Calls { barrier, wave, trap, give_way };
+pub(super) static CALLS: Calls = Calls { barrier, wave, trap, give_way, overwritten };
 
 /// Everything that a running block needs and a kernel's calls change.
 struct State {
@@ -61,6 +64,7 @@ struct State {
     ready: Vec<u64>,
     step: (usize, u64),
     current: usize,
+    turns: u64,
     threads: usize,
     live: usize,
     at_barrier: usize,
@@ -118,6 +122,7 @@ impl Engine {
             ready: Vec::new(),
             step: (0, 0),
             current: 0,
+            turns: 0,
             threads: 0,
             live: 0,
             at_barrier: 0,
@@ -198,6 +203,7 @@ impl Engine {
             .enumerate()
             .map(|(index, fiber)| fiber.abandon(index, body))
             .collect();
+        call::forget();
     }
 }
 
@@ -255,12 +261,17 @@ impl State {
             }
         };
         self.current = thread;
+        call::turn(thread);
         // SAFETY: the reference ends with the statement.
         if let Some(sanitizer) = unsafe { sanitize::active() } {
             sanitizer.turn(thread);
         }
+        self.turns += 1;
         // SAFETY: the worker keeps the control page mapped as long as it lives.
-        unsafe { (*self.control).thread.store(thread as u32, Relaxed) };
+        unsafe {
+            (*self.control).thread.store(thread as u32, Relaxed);
+            (*self.control).turns.store(self.turns, Relaxed);
+        }
         // SAFETY: `attach` gave the address of the module's own variable.
         unsafe { *self.attached.thread_idx = self.coordinates[thread] };
         Some(thread)
@@ -390,7 +401,7 @@ impl State {
             };
         }
         // SAFETY: the reference ends with the block.
-        if let Some(sanitizer) = unsafe { sanitize::active() } {
+        if let Some(sanitizer) = unsafe { sanitize::looking() } {
             let waiting = self.waiting(None);
             sanitizer.deadlock(|thread| waiting[thread], &text);
             return WireFault::Found;
@@ -439,7 +450,9 @@ fn body(index: usize, exit: Exit) {
             (state.entry, state.words)
         };
         // SAFETY: the caller of `run_block` vouches for the entry and its words.
-        unsafe { entry(words) };
+        if !unsafe { call::call(entry, words) } {
+            signals::overwritten(Overwritten::Caller);
+        }
         // SAFETY: the reference ends with the statement.
         unsafe { state().retire() };
         // SAFETY: this is the fiber of `exit`.
@@ -449,7 +462,22 @@ fn body(index: usize, exit: Exit) {
 
 unsafe extern "C" fn no_entry(_: *const u64) {}
 
+/// Ends the process if the running thread has overwritten its own stack: to switch to another would
+/// lead anywhere.
+#[inline]
+fn look_at_stack() {
+    if !call::is_intact() {
+        signals::overwritten(Overwritten::Caller);
+    }
+}
+
+/// The compiler's own check of a function's frame has failed. Does not come back.
+extern "C" fn overwritten() {
+    signals::overwritten(Overwritten::Protector);
+}
+
 extern "C" fn barrier(vote: u32) -> u32 {
+    look_at_stack();
     // SAFETY: called by a kernel, so an engine runs; the reference is not used after the switch.
     let exit = unsafe {
         let state = state();
@@ -465,6 +493,7 @@ extern "C" fn barrier(vote: u32) -> u32 {
 }
 
 extern "C" fn wave(what: u32, mask: u64, value: u64, source: u32) -> u64 {
+    look_at_stack();
     // SAFETY: called by a kernel, so an engine runs; the reference is not used after the switch.
     let (exit, wave, lane) = unsafe {
         let state = state();
@@ -474,7 +503,7 @@ extern "C" fn wave(what: u32, mask: u64, value: u64, source: u32) -> u64 {
             let text = format!(
                 "lane {lane} takes part in a wave operation whose mask {mask:#x} leaves it out"
             );
-            state.stop(match sanitize::active() {
+            state.stop(match sanitize::looking() {
                 Some(sanitizer) => {
                     sanitizer.wrong_mask(state.current, &text);
                     WireFault::Found
@@ -514,6 +543,7 @@ pub(super) fn waiting() -> Vec<Option<&'static str>> {
 
 /// Lets others run before the running thread goes on.
 pub(super) extern "C" fn give_way() {
+    look_at_stack();
     // SAFETY: called by a kernel, so an engine runs; the reference is not used after the switch.
     let exit = unsafe {
         let state = state();

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::super::memory::{Mapping, SharedFile};
+use super::super::memory::{Mapping, SharedFile, page_size};
 use super::super::wire::{self, Word};
 use super::control::Control;
 use super::module::Loaded;
 use super::order::{Rng, Visit};
 use super::protocol::{Hello, Reply, Request, Run, WireFault, WireLaunch};
+use super::sanitize::wire::Checks;
 use super::sanitize::{self, Sanitizer};
 use super::sched::{Block, Engine};
 use super::signals;
@@ -37,7 +38,8 @@ pub fn worker_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match serve(arena, map) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("attnbench: the CPU device's worker failed: {error}");
+            // Standard output leads to the device's standard error, if it got so far.
+            println!("attnbench: the CPU device's worker failed: {error}");
             ExitCode::from(2)
         }
     }
@@ -47,6 +49,8 @@ pub fn worker_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub(super) struct Worker {
     // The files outlive their mappings by being declared after them.
     arena: Mapping,
+    /// Bytes of it that can be accessed, whole pages.
+    open: usize,
     map: Option<Mapping>,
     control: Mapping,
     file: SharedFile,
@@ -63,11 +67,13 @@ unsafe impl Send for Worker {}
 fn serve(arena: i32, map: Option<i32>) -> io::Result<()> {
     signals::die_with_parent()?;
     let mut replies = wire::private_stdout()?;
+    wire::silence_stderr();
     // SAFETY: the device lets its worker inherit these descriptors and tells their numbers.
     let (file, map) =
         unsafe { (SharedFile::inherited(arena), map.map(|fd| SharedFile::inherited(fd))) };
     let mut worker = Worker::new(file, map)?;
     signals::install(worker.control.control(), worker.engine.stacks())?;
+    signals::end_on_panic();
     wire::send(&mut replies, &Hello::ours())?;
     let mut requests = BufReader::new(io::stdin());
     while let Some(request) = next(&mut requests)? {
@@ -92,12 +98,22 @@ impl Worker {
         let arena = file.map_arena(0)?;
         let sanitizer = Box::new(Sanitizer::new());
         let modules = Vec::new();
-        Ok(Worker { arena, map: None, control, file, map_file, engine, sanitizer, modules })
+        Ok(Worker {
+            arena,
+            open: page_size(),
+            map: None,
+            control,
+            file,
+            map_file,
+            engine,
+            sanitizer,
+            modules,
+        })
     }
 
     fn map(&mut self, bytes: usize) -> io::Result<()> {
         self.arena = self.file.map_arena(bytes)?;
-        signals::set_arena(self.arena.start() as usize, bytes);
+        self.open = bytes.max(1).next_multiple_of(page_size());
         if let Some(file) = &self.map_file {
             let map = self.map.insert(file.map_arena(bytes)?);
             let arena = (self.arena.start(), bytes);
@@ -120,14 +136,30 @@ impl Worker {
         answer.map_or_else(|error| Reply::Failed(error.to_string()), |()| Reply::Done)
     }
 
+    /// Makes the run's part of the arena accessible and nothing beyond it, where larger runs have left
+    /// what they left.
+    fn open_arena(&mut self, bytes: usize) -> io::Result<()> {
+        self.open = self.arena.open_only(bytes, self.open)?;
+        signals::set_arena(self.arena.start() as usize, bytes);
+        self.sanitizer.open_arena(bytes);
+        Ok(())
+    }
+
     fn checked_run(&mut self, run: &Run) -> io::Result<Reply> {
+        self.open_arena(run.arena_bytes)?;
         let Some(checks) = run.checks else {
             return Ok(self.run(run)?.map_or_else(Reply::Fault, |()| Reply::Done));
         };
         let guard = self.sanitizer.begin_run(checks);
-        signals::set_timer(run.limit_ms)?;
+        if !checks.any() {
+            // In lockstep, and nothing is looked for.
+            let result = self.run(run);
+            drop(guard);
+            return Ok(result?.map_or_else(Reply::Fault, |()| Reply::Done));
+        }
+        signals::set_timer(run.idle_ms.unwrap_or(run.limit_ms), run.limit_ms)?;
         let result = self.run(run);
-        signals::set_timer(0)?;
+        signals::stop_timer()?;
         drop(guard);
         Ok(Reply::Checked(self.sanitizer.take(), result?.err()))
     }
@@ -189,7 +221,7 @@ impl Worker {
             control.block.iter().zip(block).for_each(|(slot, c)| slot.store(c, Relaxed));
             // SAFETY: as above.
             unsafe { *attached.block_idx = block };
-            module.begin_block(&attached, shared_bytes);
+            module.begin_block(&attached, shared_bytes, run.shared_fill);
             let rng = Rng::new(seed, [index as u64, linear]);
             if checked {
                 self.sanitizer.begin_block(block, linear, Rng::new(seed, [linear, index as u64]));
@@ -204,7 +236,9 @@ impl Worker {
             }
             if checked {
                 self.sanitizer.end_block();
-            } else if !module.canary_holds(&attached, shared_bytes) {
+            }
+            if !run.checks.is_some_and(Checks::any) && !module.canary_holds(&attached, shared_bytes)
+            {
                 control.thread.store(0, Relaxed);
                 return Ok(Err(WireFault::SharedOverrun(launch.shared_bytes)));
             }

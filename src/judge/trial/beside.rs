@@ -107,8 +107,9 @@ impl Trial {
             }
             runs.push(stretch(image, launches, at));
         }
+        let limit = self.time_limit.of(case, launches, self.device.slowdown()).whole;
         let Some(device) = self.device.side_by_side() else { return Ok((None, None)) };
-        let changed = match device.run(&runs, &exchanges, self.time_limit) {
+        let changed = match device.run(&runs, &exchanges, limit) {
             Ok(changed) => changed,
             Err(RunError::Fault(fault)) => return Ok((None, Some(fault))),
             Err(source) => return Err(refused(source)),

@@ -27,11 +27,15 @@ impl Trial {
         if let Some(map) = self.device.access_map() {
             image.allow(case, &inputs, map);
         }
-        let fault = self.execute(&launches, order_seed)?;
+        let fault = self.execute(case, &launches, order_seed)?;
         let mut found = FoundOnce::default();
         self.look(case, &image, &judged, fault.is_none(), &mut found);
         let found = found.list();
-        let gravest = found.first().map(|found| (found.property(), found.words.clone()));
+        let notes: Vec<_> = found.iter().filter(|found| found.is_note()).cloned().collect();
+        let gravest = found
+            .first()
+            .filter(|found| !found.is_note())
+            .map(|found| (found.property(), found.words.clone()));
         // The buffers are too large to be kept; the case's id makes them again.
         let buffers = Buffers::default();
         let failed = |property, detail, comparison| {
@@ -60,6 +64,7 @@ impl Trial {
             largest: Some(comparison.largest()),
             runs: 1,
             law: None,
+            notes,
         };
         Ok(expected.vacuous().map_or(Outcome::Passed(passed), Outcome::Vacuous))
     }

@@ -33,8 +33,8 @@ impl Trial {
             return Ok(Some(Outcome::Failed(Box::new(failure))));
         }
         let failure = self.try_law(law, &posed, None, case, &image, &expected)?;
-        let passed =
-            Passed { ratio: 0.0, largest: None, runs: 1 + posed.runs.len(), law: Some(law) };
+        let runs = 1 + posed.runs.len();
+        let passed = Passed { runs, law: Some(law), ..Passed::default() };
         Ok(Some(failure.map_or(Outcome::Passed(passed), |f| Outcome::Failed(Box::new(f)))))
     }
 

@@ -3,10 +3,14 @@
 mod beside;
 mod far;
 mod laws;
+mod limit;
+mod lockstep;
+mod masked;
 mod room;
 mod run;
 mod words;
 
+pub use lockstep::PASSES_IN_LOCKSTEP;
 pub use room::fits_in_memory;
 pub(super) use words::element_in_words;
 
@@ -22,6 +26,7 @@ use crate::device::{CompileError, Device, Fault, Launch, Module, RunError, Sourc
 use crate::kernel::{Denormals, Manifest, PlanError, Promise};
 use crate::oracle::{Arithmetic, Expected};
 use crate::problem::{Case, CaseError, Pointer, Stage};
+use limit::TimeLimit;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -110,7 +115,7 @@ pub enum Outcome {
 }
 
 /// Figures of a passed case.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Passed {
     /// Largest error over its bound, over all runs and outputs.
     pub ratio: f64,
@@ -120,6 +125,8 @@ pub struct Passed {
     pub runs: usize,
     /// The law that it was tried on, besides.
     pub law: Option<Law>,
+    /// What a checked run found that is no fault, each once.
+    pub notes: Vec<Found>,
 }
 
 /// How a case failed.
@@ -139,7 +146,7 @@ pub struct Failure {
     pub order_seed: u64,
     /// The buffers, to be saved.
     pub buffers: Buffers,
-    /// What a checked run found, each fault once, the gravest class first.
+    /// What a checked run found, each once: faults, the gravest class first, then notes.
     pub found: Vec<Found>,
 }
 
@@ -188,11 +195,13 @@ pub struct Trial {
     manifest: Arc<Manifest>,
     captured: Arc<Vec<Captured>>,
     device: Box<dyn Device>,
-    time_limit: Duration,
+    time_limit: TimeLimit,
     modules: HashMap<Source, Module>,
     /// The image before a run that was made alone, to compare with.
     before: Vec<u8>,
     seen: Seen,
+    /// The same kernel on a device whose lanes are in lockstep, once it was asked for.
+    lockstep: Option<Box<Trial>>,
 }
 
 /// Where the memory of the run that is looked at lies.
@@ -216,10 +225,11 @@ impl Trial {
             manifest,
             captured,
             device,
-            time_limit,
+            time_limit: TimeLimit { base: time_limit, grows: false, hurry: None },
             modules: HashMap::new(),
             before: Vec::new(),
             seen: Seen::Alone,
+            lockstep: None,
         }
     }
 
@@ -238,14 +248,15 @@ impl Trial {
         self.device.late()
     }
 
-    /// The time limit of one run.
-    pub fn time_limit(&self) -> Duration {
-        self.time_limit
+    /// The time limit was not said by the user: it grows with the case, and a run that makes no progress
+    /// is ended sooner.
+    pub fn grow_time_limit(&mut self, grows: bool) {
+        self.time_limit.grows = grows;
     }
 
-    /// Sets the time limit of one run.
-    pub fn set_time_limit(&mut self, limit: Duration) {
-        self.time_limit = limit;
+    /// Until it is taken back: no run takes longer than this limit, grown with the case.
+    pub fn hurry(&mut self, limit: Option<Duration>) {
+        self.time_limit.hurry = limit;
     }
 
     /// What the kernel promises, for a case's output type.
@@ -302,6 +313,7 @@ impl Trial {
                 self.look(case, &image, &judged, ended, &mut found);
             }
             let list = found.list();
+            let gravest = list.first().filter(|found| !found.is_note());
             let failed = |trial: &mut Trial, property, detail, comparison: Option<Comparison>| {
                 let buffers = trial.buffers(&image, ended)?;
                 let failure = Failure {
@@ -316,7 +328,7 @@ impl Trial {
                 };
                 Ok(Outcome::Failed(Box::new(failure)))
             };
-            if let (Some(Fault::Found), Some(gravest)) = (&fault, list.first()) {
+            if let (Some(Fault::Found), Some(gravest)) = (&fault, gravest) {
                 return failed(self, gravest.property(), gravest.words.clone(), None);
             }
             if let Some(fault) = fault {
@@ -330,7 +342,7 @@ impl Trial {
             let again = first.is_some() && first == bits;
             let comparison = (!again).then(|| compare(case, &image, after, &expected, &judged));
             // Where the checker has seen the write, it has said more of it.
-            if let Some(Stray { place, .. }) = stray.filter(|_| list.is_empty()) {
+            if let Some(Stray { place, .. }) = stray.filter(|_| gravest.is_none()) {
                 let detail = format!("the kernel wrote {place}");
                 return failed(self, "stray-write", detail, None);
             }
@@ -354,7 +366,8 @@ impl Trial {
                 _ => {}
             }
         }
-        if let Some(gravest) = found.list().first() {
+        self.note_masked(case, inputs, (&image, &launches), &expected, &mut found)?;
+        if let Some(gravest) = found.list().first().filter(|found| !found.is_note()) {
             let (run, poisons, order_seed) = last;
             let (property, detail) = (gravest.property(), gravest.words.clone());
             let (comparison, found) = (None, found.list());
@@ -382,6 +395,7 @@ impl Trial {
                 return Ok(Outcome::Failed(Box::new(failure)));
             }
         }
+        passed.notes = found.list();
         // A vacuous case was run all the same: it may crash, or write where it must not.
         Ok(expected.vacuous().map_or(Outcome::Passed(passed), Outcome::Vacuous))
     }
@@ -420,7 +434,7 @@ impl Trial {
         for _ in 0..repeats {
             self.lay_out(case, &inputs, &image, Poisons::RUNS[2])?;
             let start = Instant::now();
-            let fault = self.execute(&launches, case.order_seed)?;
+            let fault = self.execute(case, &launches, case.order_seed)?;
             best = best.min(start.elapsed());
             if let Some(fault) = fault {
                 let kernel = self.manifest.name.clone();
@@ -478,15 +492,18 @@ struct FoundOnce(Vec<Found>);
 
 impl FoundOnce {
     fn add(&mut self, found: Found) {
-        if !self.0.iter().any(|known| known.key() == found.key()) {
-            self.0.push(found);
+        match self.0.iter_mut().find(|known| known.key() == found.key()) {
+            None => self.0.push(found),
+            // Where it was a fault once, it is one.
+            Some(known) if known.is_note() && !found.is_note() => *known = found,
+            Some(_) => {}
         }
     }
 
-    /// The gravest class first.
+    /// The gravest class first, and notes last.
     fn list(&self) -> Vec<Found> {
         let mut list = self.0.clone();
-        list.sort_by_key(Found::class);
+        list.sort_by_key(|found| (found.is_note(), found.class()));
         list
     }
 }

@@ -75,7 +75,7 @@ impl Trial {
         order_seed: u64,
     ) -> Result<Option<Fault>, TrialError> {
         self.lay_out(case, inputs, image, poisons)?;
-        self.execute(launches, order_seed)
+        self.execute(case, launches, order_seed)
     }
 
     /// Writes the memory of a run, and what the kernel may do with it.
@@ -101,10 +101,13 @@ impl Trial {
     /// Runs the launches on the memory laid out.
     pub(super) fn execute(
         &mut self,
+        case: &Case,
         launches: &[Launch],
         order_seed: u64,
     ) -> Result<Option<Fault>, TrialError> {
-        let result = self.device.run(launches, order_seed, self.time_limit);
+        let limits = self.time_limit.of(case, launches, self.device.slowdown());
+        self.device.watch(limits.idle);
+        let result = self.device.run(launches, order_seed, limits.whole);
         self.fault_of(result)
     }
 

@@ -15,7 +15,7 @@ pub(super) fn fault_in_words(fault: &Fault, image: &Image) -> (&'static str, Str
             };
             ("crash", format!("{fault}; the address lies {place}"))
         }
-        Fault::Crash { .. } => ("crash", fault.to_string()),
+        Fault::Crash { .. } | Fault::StackOverwritten { .. } => ("crash", fault.to_string()),
         Fault::Timeout { .. } => ("timeout", fault.to_string()),
         Fault::Deadlock { .. } => ("deadlock", fault.to_string()),
         Fault::SharedOverrun { .. } => ("shared-overrun", fault.to_string()),

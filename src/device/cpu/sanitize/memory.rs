@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr;
 
-use super::super::super::finding::{Access, Class, Kind, access};
+use super::super::super::finding::{Access, Class, Kind, RaceModel, access};
 use super::super::description::{SharedArray, SharedKind};
 use super::order::Order;
 use super::shadow::{Cell, Record, Shadow, WORD};
@@ -23,6 +23,9 @@ const FAR: u64 = 1 << 40;
 
 /// Addresses below it are null pointers with an offset.
 const NULL: usize = 1 << 16;
+
+/// Bytes of the widest access that a module lets pass by itself.
+const WIDEST: usize = 16;
 
 /// An access that a thread is about to make.
 pub(super) struct Asked {
@@ -65,6 +68,19 @@ pub(super) struct Found {
     pub(super) other: Option<Record>,
     pub(super) other_writes: bool,
 }
+
+/// A write that is about to be made and that nothing orders with another access: whether it is a fault is
+/// seen when it has been made.
+pub(super) struct Unsettled {
+    address: usize,
+    /// What is there before it.
+    held: Vec<u8>,
+    own: Record,
+    cells: Vec<Cell>,
+}
+
+/// Bytes of a write that is looked at once more when it has been made.
+const MOST_HELD: usize = 256;
 
 /// What a check came to.
 #[derive(Default)]
@@ -116,7 +132,7 @@ impl Plain {
     fn new(arena: &Range<usize>, map: *mut u8) -> Box<Plain> {
         Box::new(Plain {
             arena: arena.start,
-            limit: arena.len().saturating_sub(16),
+            limit: arena.len().saturating_sub(WIDEST),
             map: map as usize,
             read: 0,
             module: 0,
@@ -155,6 +171,10 @@ pub(super) struct Memory {
     plain: Box<Plain>,
     /// Owners whose rows the block has written, a bit each.
     written: u16,
+    /// The cells of the last write as they were before it.
+    replaced: Vec<Cell>,
+    /// Of each thread of the block, its last write that stored what was there: when, and where.
+    stored: Vec<(u32, Range<usize>)>,
     /// Whether it has written what belongs to nobody: parts that another block may finish.
     wrote_common: bool,
     seen: [Seen; 16],
@@ -177,6 +197,8 @@ impl Memory {
             shims: 0..0,
             plain: Plain::new(&(0..0), ptr::null_mut()),
             written: 0,
+            replaced: Vec::new(),
+            stored: Vec::new(),
             wrote_common: false,
             seen: [Seen { offset: 0, thread: 0, pc: 0, access: nothing }; 16],
         }
@@ -191,6 +213,12 @@ impl Memory {
         let shadow = Shadow::new(bytes)?;
         let plain = Plain::new(&arena, map);
         Ok(Memory { arena, map, shadow, stacks: first..end, stride, plain, ..Memory::none() })
+    }
+
+    /// Of the arena so many bytes are the run's: the rest is as if it were not there.
+    pub(super) fn open_arena(&mut self, bytes: usize) {
+        self.arena.end = self.arena.start + bytes;
+        self.plain.limit = bytes.saturating_sub(WIDEST);
     }
 
     /// Forgets who touched what.
@@ -229,7 +257,9 @@ impl Memory {
             self.shared_shadow = Shadow::new(bytes)?;
         }
         let plain = &mut *self.plain;
-        (plain.shared, plain.shared_bytes) = (start, bytes);
+        // In lockstep every access is a step.
+        let seen = if checks.model == RaceModel::Lockstep { 0 } else { bytes };
+        (plain.shared, plain.shared_bytes) = (start, seen);
         plain.shared_map = self.shared_map.as_ptr() as usize;
         plain.races = checks.has(Class::Race).into();
         plain.cells = self.shared_shadow.words().as_ptr() as usize;
@@ -243,6 +273,7 @@ impl Memory {
             self.shared_map[array.clone()].fill(*bits);
         }
         (self.plain.read, self.written, self.wrote_common) = (0, 0, false);
+        self.stored.clear();
     }
 
     /// Another thread runs.
@@ -469,8 +500,9 @@ impl Memory {
             if checks.has(Class::Race) {
                 // Of global memory a volatile access is a relaxed atomic.
                 let own = asked.record(asked.what & (ATOMIC | VOLATILE) != 0, order, base);
-                let shadow = &mut self.shadow;
-                let clash = race(shadow, part, 0, (own, writes), order);
+                let stored = self.has_stored(asked);
+                let cells = (&mut self.shadow, &mut self.replaced);
+                let clash = race(cells, part, 0, (own, writes, stored), order);
                 outcome.tell_race(clash, WireTarget::Arena(start as i64));
             }
         }
@@ -509,13 +541,65 @@ impl Memory {
         }
         if checks.has(Class::Race) {
             let own = asked.record(asked.what & ATOMIC != 0, order, base);
-            let shadow = &mut self.shared_shadow;
+            let stored = self.has_stored(asked);
+            let cells = (&mut self.shared_shadow, &mut self.replaced);
             // Another block's shared memory is another memory.
             let since = order.block_began();
-            let clash = race(shadow, part, since, (own, asked.writes()), order);
+            let clash = race(cells, part, since, (own, asked.writes(), stored), order);
             outcome.tell_race(clash, WireTarget::Shared(start));
         }
         outcome
+    }
+
+    /// When the thread itself last stored what was there already, where it now accesses something.
+    fn has_stored(&self, asked: &Asked) -> Option<u32> {
+        let (time, part) = self.stored.get(asked.thread as usize)?;
+        let inside = part.start <= asked.address && asked.address + asked.bytes <= part.end;
+        inside.then_some(*time)
+    }
+
+    /// Keeps what a write needs that is about to be made, to be looked at once more when it has been:
+    /// `None` of one that cannot be.
+    pub(super) fn unsettled(&self, asked: &Asked, order: &Order, base: usize) -> Option<Unsettled> {
+        let Asked { address, bytes, .. } = *asked;
+        let plain = asked.writes() && asked.what & (ATOMIC | UPDATE) == 0 && bytes <= MOST_HELD;
+        let inside =
+            |memory: &Range<usize>| memory.contains(&address) && bytes <= memory.end - address;
+        if !plain || !(inside(&self.arena) || inside(&self.shared)) {
+            return None;
+        }
+        let own = asked.record(false, order, base);
+        let own = Record { how: own.how | Record::SILENT, ..own };
+        Some(Unsettled {
+            address,
+            held: bytes_at(address, bytes),
+            own,
+            cells: self.replaced.clone(),
+        })
+    }
+
+    /// Whether a write that has been made has stored what was there. It then counts as a reader.
+    pub(super) fn was_silent(&mut self, write: &Unsettled) -> bool {
+        let Unsettled { address, held, own, cells } = write;
+        if bytes_at(*address, held.len()) != *held {
+            return false;
+        }
+        let (shadow, start) = match self.arena.contains(address) {
+            true => (&mut self.shadow, self.arena.start),
+            false => (&mut self.shared_shadow, self.shared.start),
+        };
+        let thread = own.thread as usize;
+        self.stored.resize(self.stored.len().max(thread + 1), (0, 0..0));
+        self.stored[thread] = (own.time, *address..*address + held.len());
+        let mut cells = cells.iter();
+        shadow.visit(address - start..address - start + held.len(), |cell, bytes| {
+            if let Some(before) = cells.next() {
+                cell.restore(*before);
+                let free = cell.reads.iter().position(|r| r.time == 0 || r.thread == own.thread);
+                cell.reads[free.unwrap_or(1)] = own.of(bytes);
+            }
+        });
+        true
     }
 
     /// If the block has written one or more sequences' outputs and nothing else, and has read rows
@@ -558,6 +642,12 @@ fn first_unset(bits: &[u8]) -> Option<usize> {
     bits.chunks(part).position(unset).map(|i| i * part)
 }
 
+/// What lies in memory that a kernel may access.
+fn bytes_at(address: usize, bytes: usize) -> Vec<u8> {
+    // SAFETY: the caller has found it inside the arena or shared memory, and no kernel runs meanwhile.
+    unsafe { std::slice::from_raw_parts(address as *const u8, bytes) }.to_vec()
+}
+
 /// How a recorded access was made.
 pub(super) fn kind_of(record: Record, writes: bool) -> Access {
     Access { write: writes, atomic: record.is_atomic(), bytes: record.bytes() }
@@ -566,28 +656,33 @@ pub(super) fn kind_of(record: Record, writes: bool) -> Access {
 /// Notes an access in its cells; tells the first access there later than `since` that nothing orders
 /// with it, and whether that is a write.
 fn race(
-    shadow: &mut Shadow,
+    (shadow, replaced): (&mut Shadow, &mut Vec<Cell>),
     part: Range<usize>,
     since: u32,
-    (own, writes): (Record, bool),
+    (own, writes, stored): (Record, bool, Option<u32>),
     order: &Order,
 ) -> Option<(Kind, Record, bool)> {
     let thread = own.thread;
     let both_atomic = |other: Record| own.is_atomic() && other.is_atomic();
     let is_before = |other: Record| other.time <= since || order.is_before(other, thread);
     let mut found = None;
+    replaced.clear();
     shadow.visit(part, |cell, bytes| {
         let own = own.of(bytes);
         let clash = |other: Record| other.meets(own) && !both_atomic(other) && !is_before(other);
-        if found.is_none() && clash(cell.write) {
+        // What it has stored itself it may read, whoever else has stored the same.
+        let may_read = !writes && stored.is_some_and(|time| cell.write.time <= time);
+        if found.is_none() && clash(cell.write) && !may_read {
             let kind = if writes { Kind::WriteWrite } else { Kind::ReadWrite };
             found = Some((kind, cell.write, true));
         }
         if writes {
             let read = cell.reads.into_iter().find(|read| clash(*read));
             if let Some(read) = read.filter(|_| found.is_none()) {
-                found = Some((Kind::WriteRead, read, false));
+                let kind = if read.is_silent() { Kind::WriteWrite } else { Kind::WriteRead };
+                found = Some((kind, read, read.is_silent()));
             }
+            replaced.push(*cell);
             (cell.write, cell.reads) = (own, [Record::NONE; 2]);
         } else {
             let [first, second] = cell.reads;

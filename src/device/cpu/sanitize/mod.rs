@@ -21,15 +21,16 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
-use super::super::finding::{Class, Kind, RaceModel};
+use super::super::finding::{Class, Kind, RaceModel, Severity};
 use super::module::{Attached, Loaded};
 use super::order::Rng;
 use super::protocol::WireFault;
 use super::sched;
 use super::wave::lanes;
-use memory::Memory;
 pub(super) use memory::Plain;
+use memory::{Memory, Unsettled};
 use order::Order;
+use shadow::Record;
 use wire::{Checks, WireFinding, WireOther, WireStanding, WireTarget};
 
 /// The functions that an instrumented module calls; the same struct as in `device.h`.
@@ -89,7 +90,12 @@ pub(super) struct Sanitizer {
     rng: Rng,
     /// Accesses until the running thread gives way.
     patience: u64,
+    /// It does so before its next access: a write is made before others run.
+    due: bool,
     found: Vec<WireFinding>,
+    /// A write that nothing orders, which has been told of and not yet been made; and what to report of
+    /// it, with the other side's place.
+    unsettled: Option<(Unsettled, Vec<(WireFinding, u64)>)>,
     known: BTreeMap<(u8, u64, u64), usize>,
 }
 
@@ -109,6 +115,15 @@ pub(super) unsafe fn active<'a>() -> Option<&'a mut Sanitizer> {
     // SAFETY: `Guard` sets the pointer to a sanitizer that outlives the run; the worker has one
     // thread, and by the caller's promise no other reference is in use.
     unsafe { SANITIZER.load(Relaxed).as_mut() }
+}
+
+/// The sanitizer of the run under way, where it looks for anything: in lockstep it may only lead the lanes.
+///
+/// # Safety
+/// As [`active`].
+pub(super) unsafe fn looking<'a>() -> Option<&'a mut Sanitizer> {
+    // SAFETY: by the caller's promise.
+    unsafe { active() }.filter(|sanitizer| sanitizer.checks.any())
 }
 
 /// Whether lanes advance together in the run under way.
@@ -150,7 +165,9 @@ impl Sanitizer {
             returned: Vec::new(),
             rng: Rng::new(0, [0, 0]),
             patience: PREEMPT,
+            due: false,
             found: Vec::new(),
+            unsettled: None,
             known: BTreeMap::new(),
         }
     }
@@ -166,22 +183,29 @@ impl Sanitizer {
         Ok(())
     }
 
+    /// Of the arena so many bytes are the run's.
+    pub(super) fn open_arena(&mut self, bytes: usize) {
+        self.memory.open_arena(bytes);
+    }
+
     /// Begins a run: what it finds is asked for with [`Sanitizer::take`].
     pub(super) fn begin_run(&mut self, checks: Checks) -> Guard {
         self.checks = checks;
         self.found.clear();
+        self.unsettled = None;
         self.known.clear();
         EXPIRED.store(false, Relaxed);
         EXPIRED_AT.store(0, Relaxed);
         LOCKSTEP.store(checks.model == RaceModel::Lockstep, Relaxed);
-        // With nothing to check the calls come back at once.
-        let works = Class::ALL.into_iter().any(|class| checks.has(class));
+        // With nothing to check and no steps to make the calls come back at once.
+        let works = checks.any() || is_lockstep();
         SANITIZER.store(if works { self } else { ptr::null_mut() }, Relaxed);
         Guard
     }
 
     /// What the run found, in order of discovery.
     pub(super) fn take(&mut self) -> Vec<WireFinding> {
+        self.settle();
         std::mem::take(&mut self.found)
     }
 
@@ -205,6 +229,25 @@ impl Sanitizer {
         self.memory.begin_launch(arrays, segment, begin.shared_bytes, places, with)
     }
 
+    /// The write that was about to be made has been: one that stored what was there is no fault.
+    #[inline]
+    fn settle(&mut self) {
+        if self.unsettled.is_some() {
+            self.settle_write();
+        }
+    }
+
+    fn settle_write(&mut self) {
+        let Some((write, findings)) = self.unsettled.take() else { return };
+        let silent = self.memory.was_silent(&write);
+        for (mut finding, other_pc) in findings {
+            if silent {
+                finding.severity = Severity::Note;
+            }
+            self.report(finding, other_pc);
+        }
+    }
+
     pub(super) fn begin_block(&mut self, block: [u32; 3], linear: u64, rng: Rng) {
         self.block = block;
         self.order.begin_block(linear, self.threads, |place| place >= memory::SHARED_PLACE);
@@ -215,10 +258,12 @@ impl Sanitizer {
         self.returned.resize(self.threads, false);
         self.rng = rng;
         self.patience = 1 + self.rng.next() % (2 * PREEMPT);
+        self.due = false;
     }
 
     /// The block has ended: what can be told only of a whole block.
     pub(super) fn end_block(&mut self) {
+        self.settle();
         if !self.checks.has(Class::Memory) {
             return;
         }
@@ -378,6 +423,8 @@ impl Sanitizer {
     /// A thread is about to run.
     #[inline]
     pub(super) fn turn(&mut self, thread: usize) {
+        self.due = false;
+        self.settle();
         self.memory.turn(thread);
     }
 
@@ -395,6 +442,7 @@ impl Sanitizer {
     fn finding(&self, kind: Kind, thread: u32, pc: usize) -> WireFinding {
         WireFinding {
             kind,
+            severity: Severity::Fault,
             launch: self.launch,
             block: self.block,
             thread,
@@ -414,7 +462,12 @@ impl Sanitizer {
     fn report(&mut self, finding: WireFinding, other_pc: u64) {
         let key = (finding.kind as u8, finding.pc, other_pc);
         if let Some(&known) = self.known.get(&key) {
-            self.found[known].count += 1;
+            let count = self.found[known].count + 1;
+            // Where it was a fault once, it is one.
+            if finding.severity < self.found[known].severity {
+                self.found[known] = finding;
+            }
+            self.found[known].count = count;
         } else if self.found.len() < MOST_FINDINGS {
             self.known.insert(key, self.found.len());
             self.found.push(finding);
@@ -425,7 +478,12 @@ impl Sanitizer {
     #[inline]
     fn glance(&mut self, address: usize, bytes: usize, what: u32, pc: usize) -> bool {
         // Where the thread must give way, or a volatile access may be an atomic, it takes longer.
-        if self.patience == 1 || what & VOLATILE != 0 || is_lockstep() {
+        if self.patience == 1
+            || self.due
+            || self.unsettled.is_some()
+            || what & VOLATILE != 0
+            || is_lockstep()
+        {
             return false;
         }
         let thread = sched::current() as u16;
@@ -440,11 +498,25 @@ impl Sanitizer {
     fn touch(&mut self, address: usize, bytes: usize, what: u32, pc: usize) -> Next {
         let thread = sched::current();
         self.sites[thread].1 = pc;
+        if !self.checks.any() {
+            return Next::GoOn;
+        }
+        self.settle();
         let access = memory::Asked { address, bytes, what, thread: thread as u16, pc };
         let outcome = self.memory.check(&access, self.checks, &self.order, self.base);
         let watched = outcome.watched;
         let stop = outcome.stop;
+        let is_race = |found: &memory::Found| {
+            matches!(found.kind, Kind::WriteWrite | Kind::WriteRead)
+                && !found.other.is_some_and(Record::is_atomic)
+        };
+        let mut unsettled = match outcome.found.iter().any(is_race) {
+            true => self.memory.unsettled(&access, &self.order, self.base),
+            false => None,
+        };
+        let mut later = Vec::new();
         for found in outcome.found {
+            let waits = unsettled.is_some() && is_race(&found);
             let mut finding = self.finding(found.kind, thread as u32, pc);
             finding.access = Some(access.kind());
             finding.target = Some(found.target);
@@ -461,28 +533,43 @@ impl Sanitizer {
                     access: memory::kind_of(record, found.other_writes),
                 });
             }
-            self.report(finding, other_pc);
+            match waits {
+                true => later.push((finding, other_pc)),
+                false => self.report(finding, other_pc),
+            }
+        }
+        if let Some(write) = unsettled.take() {
+            // It is made before any other thread runs.
+            self.unsettled = Some((write, later));
+            return Next::GoOn;
         }
         match (stop, watched) {
             (true, _) => Next::Stop,
-            (false, true) => self.grow_impatient(),
+            (false, true) => self.grow_impatient(what & WRITE != 0),
             (false, false) => Next::GoOn,
         }
     }
 
     /// The running thread hands on and takes over at an address, by an atomic.
     fn meet(&mut self, address: usize, what: u32) {
+        if !self.checks.any() {
+            return;
+        }
         let (thread, place) = (sched::current() as u16, self.memory.place(address));
         let [writes, releases, block_only] = [WRITE, RELEASE, BLOCK].map(|bit| what & bit != 0);
         self.order.atomic(thread, place, writes, releases, block_only);
     }
 
-    fn grow_impatient(&mut self) -> Next {
+    fn grow_impatient(&mut self, writes: bool) -> Next {
         self.patience -= 1;
         if self.patience > 0 {
             return Next::GoOn;
         }
         self.patience = 1 + self.rng.next() % (2 * PREEMPT);
+        if writes {
+            self.due = true;
+            return Next::GoOn;
+        }
         Next::GiveWay
     }
 }
@@ -522,6 +609,9 @@ fn check(address: usize, bytes: usize, what: u32, pc: usize) {
                 s.sites[thread].1 = pc;
             }
             sched::give_way();
+        }
+        if active().is_some_and(|s| std::mem::take(&mut s.due)) {
+            follow(Next::GiveWay);
         }
         let next = active().map_or(Next::GoOn, |s| {
             let next = s.touch(address, bytes, what, pc);
@@ -590,7 +680,7 @@ unsafe extern "C" fn undefined(number: u32, data: *const u8, a: u64, b: u64, pc:
             }
             s.report(finding, 0);
         }
-        if read.ends { Next::Stop } else { Next::GoOn }
+        if read.ends && s.checks.any() { Next::Stop } else { Next::GoOn }
     };
     follow(next);
 }

@@ -151,6 +151,7 @@ impl Resolver {
         }
         Some(Finding {
             kind: wire.kind,
+            severity: wire.severity,
             place: Some(place(wire.block, wire.thread)),
             thread: wire.thread,
             wave: wire.thread / launch.module.wave,

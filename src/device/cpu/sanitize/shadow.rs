@@ -34,6 +34,8 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) const ATOMIC: u16 = 1 << 8;
+    /// Of a write that stored what was there: it is kept as a reader.
+    pub(super) const SILENT: u16 = 1 << 11;
     pub(super) const NONE: Record = Record { time: 0, thread: 0, how: 0, pc: 0 };
 
     /// Bits of `how`: the record is not about the first or the second byte of its half.
@@ -56,6 +58,10 @@ impl Record {
         u64::from(self.how & 0xff)
     }
 
+    pub(super) fn is_silent(self) -> bool {
+        self.how & Record::SILENT != 0
+    }
+
     pub(super) fn is_atomic(self) -> bool {
         self.how & Record::ATOMIC != 0
     }
@@ -72,6 +78,11 @@ pub(super) struct Cell {
 }
 
 impl Cell {
+    /// What was there before, as the cell is split now.
+    pub(super) fn restore(&mut self, before: Cell) {
+        (self.write, self.reads) = (before.write, before.reads);
+    }
+
     /// Whether the cell stands for its whole word.
     #[inline]
     pub(super) fn is_whole(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::super::finding::{Access, Class, Kind, RaceModel};
+use super::super::super::finding::{Access, Class, Kind, RaceModel, Severity};
 
 /// What is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,11 @@ impl Checks {
         Checks { classes, model }
     }
 
+    /// Whether anything is.
+    pub(in super::super) fn any(self) -> bool {
+        self.classes != 0
+    }
+
     pub(super) fn has(self, class: Class) -> bool {
         self.classes >> class as u8 & 1 == 1
     }
@@ -28,6 +33,7 @@ impl Checks {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in super::super) struct WireFinding {
     pub(in super::super) kind: Kind,
+    pub(in super::super) severity: Severity,
     pub(in super::super) launch: u32,
     pub(in super::super) block: [u32; 3],
     pub(in super::super) thread: u32,

@@ -39,6 +39,8 @@ struct attnbench_calls {
     void (*trap)(const char* what, const char* file, uint32_t line);
     // Lets other threads of the block run first.
     void (*give_way)();
+    // Ends the process: a function's frame was overwritten.
+    void (*overwritten)();
 };
 
 // The same struct as `Attached` in module.rs.

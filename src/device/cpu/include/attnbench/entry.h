@@ -148,3 +148,8 @@ extern "C" ATTNBENCH_EXPORT void __assert_fail(const char* what, const char* fil
     attnbench_trap(what, file, line);
 }
 extern "C" ATTNBENCH_EXPORT void abort() noexcept { attnbench_trap("abort", nullptr, 0); }
+// What the compiler calls where a function's frame was overwritten.
+extern "C" ATTNBENCH_HIDDEN ATTNBENCH_HOST __attribute__((noreturn)) void __stack_chk_fail() {
+    attnbench_host.overwritten();
+    __builtin_unreachable();
+}

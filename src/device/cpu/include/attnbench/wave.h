@@ -33,6 +33,10 @@ static inline int __syncthreads_or(int p) { return attnbench_host.barrier(p != 0
 static inline int __syncthreads_and(int p) { return attnbench_host.barrier(p == 0) == 0; }
 #endif
 
+// AMD's own: nothing moves across it at compile time. At run time it does nothing, as on the hardware,
+// whose lanes advance together; here they do so where the manifest says `lanes = "lockstep"`.
+#define __builtin_amdgcn_wave_barrier() __asm__ volatile("" ::: "memory")
+
 ATTNBENCH_INLINE unsigned int __lane_id() {
     unsigned int linear = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
     return linear % (unsigned int)warpSize;
