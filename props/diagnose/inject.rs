@@ -60,6 +60,9 @@ pub const IDS: [&str; 42] = [
     "row_map",
 ];
 
+/// The score of a dot product's terms.
+type Score<'c> = Box<dyn Fn(&[f64]) -> f64 + 'c>;
+
 /// How one head is computed. The right way to begin with.
 struct Way<'c> {
     keys: Vec<usize>,
@@ -70,8 +73,7 @@ struct Way<'c> {
     cut: Option<(&'static str, usize)>,
     narrow: Option<(DType, &'static str)>,
     sink: Option<f64>,
-    /// The score of a dot product's terms.
-    score: Box<dyn Fn(&[f64]) -> f64 + 'c>,
+    score: Score<'c>,
     /// A sum in 16 bits: where, the type, how many terms of a tile.
     sum: Option<(&'static str, DType, &'static str, usize)>,
 }
