@@ -7,7 +7,7 @@ use attnbench::data::generate::generate;
 use attnbench::data::image::{Image, Poisons};
 use attnbench::data::random::Stream;
 use attnbench::judge::diagnose::check::{Candidate, Checked};
-use attnbench::judge::diagnose::lse::explain_lse;
+use attnbench::judge::diagnose::lse::{LseVerdict, explain_lse};
 use attnbench::judge::diagnose::problem::Problem;
 use attnbench::judge::diagnose::promise::promises;
 use attnbench::judge::diagnose::search::Search;
@@ -213,15 +213,13 @@ fn what_is_wrong_with_an_lse_is_told() {
         let found = explain_lse(&problem);
         let same = wrong == right;
         match (fault, found) {
-            ("" | "none", found) => {
-                assert!(found.is_none(), "{index}: {found:?}");
-                false
-            }
-            (id, Some(found)) => {
+            ("" | "none", LseVerdict::Named(found)) => panic!("{index}: {found:?}"),
+            ("" | "none", _) => false,
+            (id, LseVerdict::Named(found)) => {
                 assert!(found.fault == id, "{index} {id}: {found:?}");
                 true
             }
-            (_, None) => {
+            _ => {
                 assert!(same || right.len() < 5, "case {index}: {fault} is not told");
                 false
             }

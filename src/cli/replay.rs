@@ -13,7 +13,7 @@ use attnbench::device::cpu::Variant;
 use attnbench::judge::explain::{Explanation, explain};
 use attnbench::judge::replay::{Recorded, Replayed, load};
 use attnbench::judge::sanitize::Found as Checked;
-use attnbench::judge::trial::{Failure, Outcome, Trial};
+use attnbench::judge::trial::{Failure, Outcome, PASSES_IN_LOCKSTEP, Trial};
 use attnbench::kernel::{Manifest, Registry};
 use attnbench::report::json::{REPLAY_FORMAT, REPLAYS_FORMAT, SavedFailure, case_fields, failure};
 use attnbench::report::table;
@@ -298,7 +298,10 @@ impl Again {
             }
             None => "",
         };
-        let fault = self.why.as_ref().map_or(String::new(), table::explanation);
+        let mut fault = self.why.as_ref().map_or(String::new(), table::explanation);
+        if self.replayed.passes_in_lockstep {
+            fault += &format!("  lanes   {PASSES_IN_LOCKSTEP}\n");
+        }
         let more = f.found.iter().filter(|found| found.words != f.detail);
         let more: String = more.map(finding).collect();
         format!("  what    {}\n{more}{fault}{bits}FAIL: {}\n", f.detail, f.property)

@@ -2,7 +2,7 @@
 
 use super::diagnose::saved::{DETAIL, RUN, UNFINISHED};
 use super::sanitize::Found;
-use super::sweep::Finding;
+use super::sweep::{Finding, depends_on_lanes};
 use super::trial::{Failure, Outcome, Trial, TrialError};
 use crate::data::captured::inputs_of;
 use crate::data::generate::of_stage;
@@ -171,6 +171,8 @@ pub struct Replayed {
     /// Whether the failing run left the same bits as the saved one; `None` where there is nothing
     /// to compare (a capture, or a run without an output).
     pub same_bits: Option<bool>,
+    /// Whether the case, which fails, passes where the lanes of a wave advance in lockstep.
+    pub passes_in_lockstep: bool,
 }
 
 impl Recorded {
@@ -202,7 +204,13 @@ impl Recorded {
             Outcome::Failed(failure) if failure.comparison.is_some() => self.same_bits(failure),
             _ => None,
         };
-        Ok(Replayed { outcome, same_bits })
+        let passes_in_lockstep = match &outcome {
+            Outcome::Failed(f) if depends_on_lanes(f.property) => {
+                trial.passes_in_lockstep(&self.case, &inputs)
+            }
+            _ => false,
+        };
+        Ok(Replayed { outcome, same_bits, passes_in_lockstep })
     }
 
     fn same_bits(&self, failure: &Failure) -> Option<bool> {

@@ -21,6 +21,7 @@ use super::space::Space;
 use super::trial::{Failure, Outcome, Passed, Trial, TrialError};
 use super::wide;
 use crate::device::finding::{Class, Kind};
+use crate::device::interrupt;
 use crate::problem::Case;
 use proptest::strategy::ValueTree;
 use std::collections::BTreeMap;
@@ -128,6 +129,8 @@ pub struct Finding {
     pub trigger: Option<Trigger>,
     /// Why.
     pub explanation: Explanation,
+    /// Whether the shrunk case passes where the lanes of a wave advance in lockstep.
+    pub passes_in_lockstep: bool,
 }
 
 /// What the checker found that is no fault.
@@ -494,6 +497,11 @@ fn shrink(
     (tree.smallest().clone(), smallest, tries)
 }
 
+/// Whether what fails may be right where the lanes of a wave advance together.
+pub fn depends_on_lanes(property: &str) -> bool {
+    property.starts_with("oracle") || matches!(property, "repeat" | "deadlock")
+}
+
 /// Whether a time limit ended the run.
 fn ran_out_of_time(failure: &Failure) -> bool {
     let endless = |f: &Found| f.finding.kind == Kind::Endless;
@@ -632,6 +640,10 @@ impl Tally {
                     Told::Sweep(telling) => when(telling, trial, &cases, law, &same),
                     Told::Checker | Told::Case => None,
                 };
+                let passes_in_lockstep = depends_on_lanes(failure.property)
+                    && !matches!(told, Told::Checker)
+                    && !interrupt::is_requested()
+                    && trial.case_passes_in_lockstep(&case);
                 let others = failed.iter().filter(|(c, _)| c != original).take(LISTED);
                 Finding {
                     case,
@@ -642,6 +654,7 @@ impl Tally {
                     others: others.map(|(c, _)| c.to_string()).collect(),
                     trigger,
                     explanation,
+                    passes_in_lockstep,
                 }
             })
             .collect()

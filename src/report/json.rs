@@ -146,6 +146,7 @@ fn kernel(result: &KernelResult<'_>) -> Value {
         let explanation = Some(&finding.explanation);
         let mut f = failure(&finding.case, &finding.failure, explanation, saved);
         f.insert("trigger".into(), finding.trigger.as_ref().map_or(Value::Null, trigger));
+        f.insert("passes_in_lockstep".into(), json!(finding.passes_in_lockstep));
         f.insert("count".into(), json!(finding.count));
         f.insert("original".into(), json!(finding.original.to_string()));
         f.insert("others".into(), json!(finding.others));

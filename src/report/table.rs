@@ -8,6 +8,7 @@ use crate::judge::diagnose::promise::Promise;
 use crate::judge::explain::Explanation;
 use crate::judge::explain::consensus::Asked;
 use crate::judge::sweep::{Noted, Report, Verdict};
+use crate::judge::trial::PASSES_IN_LOCKSTEP;
 use crate::judge::wide::is_wide;
 use crate::oracle::Term;
 use crate::problem::{Case, Pointer, Stage};
@@ -164,6 +165,9 @@ pub fn findings(report: &Report, saved: &[SavedFailure]) -> String {
             let _ = writeln!(text, "  when    {trigger}");
         }
         text += &explanation(&f.explanation);
+        if f.passes_in_lockstep {
+            let _ = writeln!(text, "  lanes   {PASSES_IN_LOCKSTEP}");
+        }
         let not = if is_wide(&f.case) { "no: its id makes it again" } else { "no (see above)" };
         let _ = writeln!(text, "  saved   {}", saved.path.as_deref().unwrap_or(not));
         if let Some(replay) = &saved.replay {

@@ -112,7 +112,10 @@ fn a_pair_is_named() {
     assert_eq!(d.fault.as_deref(), Some("layer_slice+missing_scale"));
     assert_eq!(d.params["read"].to_string(), "0");
     assert_eq!(d.advice().len(), 2);
-    let alone = diagnose(&Problem::of_slice(&slice).unwrap(), Options { pairs: false });
+    let alone = diagnose(
+        &Problem::of_slice(&slice).unwrap(),
+        Options { pairs: false, ..Options::default() },
+    );
     assert_eq!(alone.verdict, Verdict::Unexplained);
 }
 
@@ -177,7 +180,10 @@ fn means_of_even_parts_are_tried_however_long_the_sequence() {
         out.extend_from_slice(&p.answer.out);
     }
     let slice = with_out(slice, |i, _| out[i]);
-    let d = diagnose(&Problem::of_slice(&slice).unwrap(), Options { pairs: false });
+    let d = diagnose(
+        &Problem::of_slice(&slice).unwrap(),
+        Options { pairs: false, ..Options::default() },
+    );
     assert_eq!(d.fault.as_deref(), Some("split_not_rescaled"), "{}", d.note);
     assert_eq!(
         (d.params["how"].to_string(), d.params["splits"].to_string()),
@@ -198,7 +204,10 @@ fn what_predicts_no_number_is_not_the_closest() {
             slice.v.dtype.store(&mut slice.v.bytes, place.index(0, l, h, n, d), f64::NAN);
         }
     }
-    let d = diagnose(&Problem::of_slice(&slice).unwrap(), Options { pairs: false });
+    let d = diagnose(
+        &Problem::of_slice(&slice).unwrap(),
+        Options { pairs: false, ..Options::default() },
+    );
     assert_eq!(d.verdict, Verdict::Unexplained);
     assert!(d.candidates[0].fit.ratio.is_finite(), "{}", d.note);
 }

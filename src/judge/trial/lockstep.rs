@@ -5,6 +5,7 @@
 //! right in lockstep says what it relies on.
 
 use super::{Outcome, Trial};
+use crate::data::generate::generate;
 use crate::data::inputs::Inputs;
 use crate::problem::Case;
 use std::sync::Arc;
@@ -34,5 +35,11 @@ impl Trial {
     /// Whether a case passes with the lanes of each wave in lockstep: [`PASSES_IN_LOCKSTEP`].
     pub fn passes_in_lockstep(&mut self, case: &Case, inputs: &Inputs) -> bool {
         matches!(self.judge_in_lockstep(case, inputs), Some(Outcome::Passed(_)))
+    }
+
+    /// As [`Trial::passes_in_lockstep`], on the case's own data.
+    pub fn case_passes_in_lockstep(&mut self, case: &Case) -> bool {
+        let inputs = generate(case, &self.captured);
+        inputs.is_ok_and(|inputs| self.passes_in_lockstep(case, &inputs))
     }
 }
