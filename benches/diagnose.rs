@@ -73,7 +73,7 @@ fn diagnoses(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 let problem = Problem::of_slice(&slice).expect("a slice");
-                let d = diagnose(black_box(&problem), Options { pairs });
+                let d = diagnose(black_box(&problem), Options { pairs, ..Options::default() });
                 assert_eq!(d.verdict, Verdict::Unexplained);
             });
         });
