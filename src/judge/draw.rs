@@ -253,11 +253,12 @@ impl Space {
         (case.seed, case.order_seed) = (r.bits() >> 32, r.bits() >> 32);
         self.draw_window(r, edge, &mut case);
         // why: the largest head vector comes up two or three times among the edges, and often with a length
-        // that leaves no work for it. A length that is the largest itself comes up but once.
+        // that leaves no work for it. A length beyond the usual ones, or the largest, comes up but once.
         let is_largest =
             |range: &Range, x: usize| range.max.and_then(|max| range.at_most(max)) == Some(x);
         let keeps_head_dim = edge.is_some()
             && is_largest(&s.head_dim, head_dim)
+            && case.seq_len() < LONG[0]
             && !is_largest(&s.seq_len, case.seq_len());
         cheapen(s, &mut case, WORK_LIMIT, keeps_head_dim);
         self.draw_storage(r, edge, &mut case);

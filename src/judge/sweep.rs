@@ -643,7 +643,8 @@ impl Tally {
                 let passes_in_lockstep = depends_on_lanes(failure.property)
                     && !matches!(told, Told::Checker)
                     && !interrupt::is_requested()
-                    && trial.case_passes_in_lockstep(&case);
+                    && trial.case_passes_in_lockstep(&case)
+                    && trial.case_passes_in_lockstep(original);
                 let others = failed.iter().filter(|(c, _)| c != original).take(LISTED);
                 Finding {
                     case,

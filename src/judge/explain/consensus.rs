@@ -13,10 +13,13 @@ use crate::judge::diagnose::search::{Finding, Search};
 use crate::judge::diagnose::{Diagnosis, Named, Options, Verdict, diagnose_if, search_of};
 use crate::judge::trial::Trial;
 use crate::problem::{Case, Pointer, Regime, Stage};
-use std::time::{Duration, Instant};
 
-/// No new search is begun after so long: a diagnosis must not be longer than the sweep.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Faults that are held against the failing cases at most: what is beyond is not named. A count and no
+/// time, so that the same sweep says the same on any machine.
+const MOST_HELD: usize = 400;
+
+/// Elements of q, K and V that a case may have to be searched: of longer ones a search takes seconds.
+const MOST_ELEMENTS: usize = 1 << 19;
 
 /// Cases on which a search begins, where those before them name nothing that explains all.
 const BASES: usize = 3;
@@ -40,9 +43,10 @@ pub fn search(trial: &mut Trial, evidence: &[Evidence<'_>], seen: Option<Seen>) 
     if evidence[0].failing.0.stage == Stage::Append {
         return appended(evidence, seen);
     }
-    let start = Instant::now();
+    let least = evidence.iter().map(|e| elements(e.failing.0)).min().unwrap_or(0);
     let problems: Vec<(&Case, Problem<'_>)> = evidence
         .iter()
+        .filter(|e| elements(e.failing.0) <= MOST_ELEMENTS.max(least))
         .filter_map(|e| {
             let (case, failure) = e.failing;
             let buffers = e.again.as_ref().unwrap_or(&failure.buffers);
@@ -56,7 +60,7 @@ pub fn search(trial: &mut Trial, evidence: &[Evidence<'_>], seen: Option<Seen>) 
     if super::told_output(evidence[0].failing) == Some(Pointer::Lse) {
         return of_lse(&problems, seen);
     }
-    let mut jury = Jury::new(&problems, start + PATIENCE);
+    let mut jury = Jury::new(&problems);
     let mut first: Option<Diagnosis> = None;
     for pairs in [false, true] {
         for base in bases(&problems) {
@@ -90,6 +94,7 @@ pub fn search(trial: &mut Trial, evidence: &[Evidence<'_>], seen: Option<Seen>) 
     let mut diagnosis = first.unwrap_or_else(|| Diagnosis::invalid(String::new()));
     diagnosis.verdict = Verdict::Unexplained;
     (diagnosis.fault, diagnosis.params) = (None, Default::default());
+    diagnosis.told_by = None;
     let promise = promised(&problems);
     Explanation::Unexplained { diagnosis: Box::new(diagnosis), asked, promise, seen }
 }
@@ -159,6 +164,12 @@ fn of_lse(problems: &[(&Case, Problem<'_>)], seen: Option<Seen>) -> Explanation 
     Explanation::Fault { diagnosis: Box::new(diagnosis), asked, promise: None, seen }
 }
 
+/// Elements that a search over a case reads for each fault.
+fn elements(case: &Case) -> usize {
+    let rows: usize = (0..case.batch()).map(|s| case.queries(s) * case.seq_lens[s]).sum();
+    rows * case.num_heads * (case.head_dim + case.head_dim_v)
+}
+
 /// The cases on which a search begins: those that tell faults apart, and the first.
 fn bases(problems: &[(&Case, Problem<'_>)]) -> Vec<usize> {
     let telling = |at: &usize| {
@@ -173,7 +184,7 @@ fn bases(problems: &[(&Case, Problem<'_>)]) -> Vec<usize> {
         Regime::NonFinite => 2,
         _ => 1,
     };
-    bases.sort_by_key(|at| (odd(problems[*at].0), problems[*at].0.work()));
+    bases.sort_by_key(|at| (odd(problems[*at].0), elements(problems[*at].0)));
     bases.truncate(BASES - 1);
     if !bases.contains(&0) {
         bases.push(0);
@@ -211,20 +222,19 @@ struct Jury<'p, 'a> {
     /// What became of a fault: with the parameters that are the kernel's own, how many cases it fitted
     /// before one refuted it, and whether none did.
     known: Vec<(Candidate, usize, bool)>,
-    end: Instant,
 }
 
 impl<'p, 'a> Jury<'p, 'a> {
-    fn new(problems: &'p [(&Case, Problem<'a>)], end: Instant) -> Self {
+    fn new(problems: &'p [(&Case, Problem<'a>)]) -> Self {
         let mut order: Vec<usize> = bases(problems);
         let rest: Vec<usize> = (0..problems.len()).filter(|at| !order.contains(at)).collect();
         order.extend(rest);
         let searches = order.into_iter().filter_map(|at| search_of(&problems[at].1)).collect();
-        Jury { searches, known: Vec::new(), end }
+        Jury { searches, known: Vec::new() }
     }
 
     fn is_late(&self) -> bool {
-        Instant::now() > self.end || interrupt::is_requested()
+        self.known.len() >= MOST_HELD || interrupt::is_requested()
     }
 
     /// Whether a fault explains every case that can tell, and at least one can.
@@ -236,7 +246,7 @@ impl<'p, 'a> Jury<'p, 'a> {
         if let Some((_, _, convinced)) = self.known.iter().find(same) {
             return *convinced;
         }
-        // What there is no time to try is not named.
+        // What is not tried is not named.
         if self.is_late() {
             return false;
         }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Cases that are drawn to tell at most.
 const MOST_DRAWN: usize = 40;
-/// Nor is one drawn after this time.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// Nor is one drawn after this time: a kernel that never ends takes its time limit in every case.
+const PATIENCE: Duration = Duration::from_secs(6);
 /// Draws beyond the sweep's own from which those are chosen that tell.
 const POOL: usize = 400;
 /// The first of them.
