@@ -7,7 +7,7 @@ use attnbench::data::generate::generate;
 use attnbench::data::image::{Image, Poisons};
 use attnbench::data::random::Stream;
 use attnbench::judge::diagnose::check::{Candidate, Checked};
-use attnbench::judge::diagnose::lse::explain_lse;
+use attnbench::judge::diagnose::lse::{LseVerdict, explain_lse};
 use attnbench::judge::diagnose::problem::Problem;
 use attnbench::judge::diagnose::promise::promises;
 use attnbench::judge::diagnose::search::Search;
@@ -214,14 +214,15 @@ fn what_is_wrong_with_an_lse_is_told() {
         let same = wrong == right;
         match (fault, found) {
             ("" | "none", found) => {
-                assert!(found.is_none(), "{index}: {found:?}");
+                let named = matches!(found, LseVerdict::Named(_));
+                assert!(!named, "{index}: {found:?}");
                 false
             }
-            (id, Some(found)) => {
+            (id, LseVerdict::Named(found)) => {
                 assert!(found.fault == id, "{index} {id}: {found:?}");
                 true
             }
-            (_, None) => {
+            (..) => {
                 assert!(same || right.len() < 5, "case {index}: {fault} is not told");
                 false
             }
