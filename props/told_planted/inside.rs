@@ -37,10 +37,8 @@ const K_AS_HND: &str = r#""i64:if_le(k_stride_h, k_stride_n, capacity * head_dim
 const V_AS_HND: &str = r#""i64:if_le(v_stride_h, v_stride_n, capacity * head_dim_v, v_stride_h)", "i64:if_le(v_stride_h, v_stride_n, head_dim_v, v_stride_n)""#;
 const K_AS_NHD: &str = r#""i64:if_le(k_stride_h, k_stride_n, k_stride_h, head_dim)", "i64:if_le(k_stride_h, k_stride_n, k_stride_n, num_kv_heads * head_dim)""#;
 const V_AS_NHD: &str = r#""i64:if_le(v_stride_h, v_stride_n, v_stride_h, head_dim_v)", "i64:if_le(v_stride_h, v_stride_n, v_stride_n, num_kv_heads * head_dim_v)""#;
-const K_SHORT: &str =
-    r#""i64:k_stride_h - (capacity - seq_len) * k_stride_n", "i64:k_stride_n""#;
-const V_SHORT: &str =
-    r#""i64:v_stride_h - (capacity - seq_len) * v_stride_n", "i64:v_stride_n""#;
+const K_SHORT: &str = r#""i64:k_stride_h - (capacity - seq_len) * k_stride_n", "i64:k_stride_n""#;
+const V_SHORT: &str = r#""i64:v_stride_h - (capacity - seq_len) * v_stride_n", "i64:v_stride_n""#;
 const NO_PADDING: (&str, &str) = ("padding = true", "padding = false");
 const ONE_DIM: (&str, &str) = ("head_dim_v = { min = 1, max = 256 }\n", "");
 
@@ -78,10 +76,10 @@ const MINUS_1_FOLLOWS: &str =
 const PLUS_1: &str = "const int end = seq_lens[b] + 1, begin = first_key(end - 1, window_len);";
 const WITHOUT_0: &str = "const int end = seq_lens[b], begin = max(first_key(end, window_len), 1);";
 const ALL_ROWS: &str = "const int end = more, begin = first_key(seq_lens[b], window_len);";
-const OF_16: &str = "const int end = seq_lens[b], begin = first_key(end, window_len > 0 ? window_len : 16);";
+const OF_16: &str =
+    "const int end = seq_lens[b], begin = first_key(end, window_len > 0 ? window_len : 16);";
 const NO_WINDOW: &str = "const int end = seq_lens[b], begin = 0;";
-const ONE_FEWER: &str =
-    "const int end = seq_lens[b], begin = window_len > 1 ? first_key(end, window_len - 1) : first_key(end, window_len);";
+const ONE_FEWER: &str = "const int end = seq_lens[b], begin = window_len > 1 ? first_key(end, window_len - 1) : first_key(end, window_len);";
 const ONE_MORE: &str =
     "const int end = seq_lens[b], begin = window_len > 0 ? first_key(end, window_len + 1) : 0;";
 const OF_LONGEST: &str =
