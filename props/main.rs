@@ -26,4 +26,5 @@ mod sensitivity;
 mod stage_bounds;
 mod support;
 mod times;
+mod told_planted;
 mod trace;

@@ -155,7 +155,7 @@ impl Fault {
 }
 
 /// Every list.
-fn all() -> Vec<&'static Fault> {
+pub fn all() -> Vec<&'static Fault> {
     let lists = [decode::FAULTS, split::FAULTS, stages::FAULTS, append::FAULTS, linear::FAULTS];
     lists.into_iter().flatten().collect()
 }

@@ -123,6 +123,10 @@ impl Poisons {
         Poisons { k: Poison::Plus, v: Poison::Nan, rest: Poison::Plus },
         Poisons { k: Poison::Minus, v: Poison::Minus, rest: Poison::Minus },
     ];
+
+    /// A run that tells what a failing case left of its outputs. V and the outputs hold fillers of
+    /// opposite signs: what was made of V's filler is none that nothing wrote.
+    pub const APART: Poisons = Poisons { k: Poison::Minus, v: Poison::Minus, rest: Poison::Plus };
 }
 
 impl Poisons {

@@ -599,11 +599,21 @@ pub fn tails(p: &Problem<'_>) -> Vec<Member> {
 }
 
 /// What a fault with parameters of another case is on this one, where a search here would not try it:
-/// a tile that is longer than the sequence leaves no key.
+/// a tile that is longer than the sequence leaves no key; row 0 is attended under a window that is no
+/// shorter than a sequence; and a window of about as many keys as there are may be forgotten as well.
 pub fn beyond(id: &str, params: &Params, p: &Problem<'_>) -> Option<Member> {
-    match params.get("tile") {
-        Some(Param::Int(tile)) if id == "dropped_tail" && *tile > p.seq_len => {
+    let windowed = p.window_len > 0;
+    match (id, params.get("tile")) {
+        ("dropped_tail", Some(Param::Int(tile))) if *tile > p.seq_len => {
             Some(searched("tile", *tile, false, Change::End(End::Tile(*tile), false)))
+        }
+        ("sink_dropped", _)
+            if windowed && (0..p.units.len()).any(|u| p.attended(u).contains(&0)) =>
+        {
+            Some(plain(Change::WithoutFirst))
+        }
+        ("window_w", _) if windowed && p.window_len.abs_diff(p.seq_len) <= 1 => {
+            Some(searched("w", p.seq_len, false, Change::Window(p.seq_len)))
         }
         _ => None,
     }

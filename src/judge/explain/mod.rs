@@ -106,7 +106,7 @@ impl Explanation {
 pub struct Evidence<'a> {
     /// The case and how it fails.
     pub failing: Failing<'a>,
-    /// Its buffers under the third poison, which is finite, where they tell more than the failing run's.
+    /// Its buffers under [`Poisons::APART`], which are finite, where they tell more than the failing run's.
     pub again: Option<Buffers>,
     /// What it shows by itself, what says the most first.
     pub seen: Vec<Seen>,
@@ -146,7 +146,7 @@ fn gather<'a>(trial: &mut Trial, failing: Failing<'a>) -> Evidence<'a> {
     // Whatever reads a NaN explains a NaN: a run whose poison is finite tells more.
     let blind = way != Some(Wrong::Apart) && failure.property.starts_with("oracle");
     let again = (blind || seen::needs_again(case, failure))
-        .then(|| trial.buffers_under(case, Poisons::RUNS[2]).ok().flatten())
+        .then(|| trial.buffers_under(case, Poisons::APART).ok().flatten())
         .flatten();
     let seen = seen::look(case, failure, again.as_ref());
     Evidence { failing, again: again.filter(|_| blind), seen }

@@ -1,6 +1,6 @@
 //! What a failing run shows by itself: no hypothesis is needed to say it, so it is said first.
 
-use crate::data::image::{Image, Poisons};
+use crate::data::image::Image;
 use crate::judge::compare::{Where, Wrong, place};
 use crate::judge::trial::{Buffers, Failure};
 use crate::problem::{Case, DType, Pointer, Stage};
@@ -118,9 +118,9 @@ impl fmt::Display for Seen {
     }
 }
 
-/// What a failing run shows, what says the most first. `again` are the buffers of another run of the case under
-/// [`Poisons::RUNS`]`[2]`, where there was one: an element that nothing wrote holds each run's own
-/// poison.
+/// What a failing run shows, what says the most first. `again` are the buffers of another run of the
+/// case under [`Poisons::APART`](crate::data::image::Poisons::APART), where there was one: an element
+/// that nothing wrote holds each run's own poison.
 pub fn look(case: &Case, failure: &Failure, again: Option<&Buffers>) -> Vec<Seen> {
     match failure.property {
         "repeat" => return vec![Seen::OtherBits],
@@ -337,8 +337,7 @@ fn memory(image: &Image, buffers: &BTreeMap<String, Vec<u8>>, name: &str) -> Opt
 pub fn needs_again(case: &Case, failure: &Failure) -> bool {
     let Some(comparison) = &failure.comparison else { return false };
     let output = if case.stage == Stage::Split { Pointer::PartialLse } else { comparison.output };
-    failure.poisons != Poisons::RUNS[2]
-        && Rows::of(case, &failure.buffers, None, output).is_some_and(|r| r.unwritten().is_some())
+    Rows::of(case, &failure.buffers, None, output).is_some_and(|r| r.unwritten().is_some())
 }
 
 /// Numbers in ranges: `0-3, 7`.
