@@ -2,7 +2,7 @@
 //! whether a reference covers a part of the keys only.
 
 use super::predict::Prediction;
-use super::problem::{Beside, Problem};
+use super::problem::{Beside, Problem, Task};
 use super::recipe::Recipe;
 use crate::oracle::{Answer, Scores, bound_scores, bound_softmax, softmax};
 use crate::problem::DType;
@@ -192,7 +192,8 @@ fn weights(problem: &Problem<'_>, given: &Beside) -> Weights {
 
 /// The log-sum-exp in the file, in words, where it is not the right one.
 pub fn lse_in_words(problem: &Problem<'_>) -> Option<String> {
-    let given = problem.lse.as_ref()?;
+    // Of parts that are merged there is no score to begin with.
+    let given = problem.lse.as_ref().filter(|_| problem.task == Task::Attend)?;
     let mut p = Prediction::default();
     let (mut worst, mut base2, mut bare) = (0.0f64, 0.0f64, 0.0f64);
     for (unit, got) in given.iter().enumerate() {
