@@ -25,4 +25,5 @@ mod sensitivity;
 mod stage_bounds;
 mod support;
 mod times;
+mod told;
 mod trace;
