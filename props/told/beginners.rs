@@ -36,7 +36,6 @@ fn a_kernel_that_stores_nan() {
         60,
         &[],
     );
-    println!("{}", told.text);
     told.names_nothing_but(&[]);
     assert!(told.failure()["diagnosis"]["fault"].is_null(), "{}", told.text);
     for word in ["inf bounds", "largest 0"] {
@@ -62,9 +61,6 @@ fn an_include_that_is_missing() {
         &small(PLAIN, "include", &[include]),
         &["plain.hip:2:", "mine/numbers.h: No such file", "`include_dirs`"],
     );
-    let none = ("#include <hip/hip_fp16.h>\n", "");
-    let said = refused(&small(PLAIN, "no_half", &[none]), &["plain.hip"]);
-    println!("{said}");
 }
 
 #[test]

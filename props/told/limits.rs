@@ -13,7 +13,7 @@ fn scores_of_all_keys_in_shared_memory() {
     let told = sweep(&small(PLAIN, "scores_in_lds", &scores), 60, &[]);
     assert_eq!((told.code, &told.kernel["failed"]), (3, &0.into()), "{}", told.text);
     let missing = told.kernel["missing"][0].as_str().expect("a length");
-    for word in ["seq_len 16385", "gfx942", "64 KiB", "gfx950", "160 KiB", "40960"] {
+    for word in ["seq_len 16385", "gfx942", "64 KiB", "gfx950", "160 KiB", "40961"] {
         assert!(missing.contains(word), "no `{word}`: {missing}");
     }
     let most = ("head_dim = {", "seq_len = { max = 16384 }\nhead_dim = {");
@@ -52,7 +52,7 @@ fn claims_that_nothing_drives() {
     assert_eq!(told.kernel["not_driven"], serde_json::json!(["layout k PHTD"]));
 }
 
-/// An array of 64 floats that is written up to 128.
+/// An array of 32 floats that is written up to 128.
 #[test]
 fn a_private_array_that_is_overrun() {
     let told = sweep(&small(PLAIN, "short_array", &[("LONGEST = 128", "LONGEST = 32")]), 60, &[]);
