@@ -26,5 +26,6 @@ mod sensitivity;
 mod stage_bounds;
 mod support;
 mod times;
+mod told;
 mod told_planted;
 mod trace;

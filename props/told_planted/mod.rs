@@ -222,3 +222,11 @@ fn every_fault_of_the_catalogue() {
 fn every_fault_outside_the_catalogue() {
     assert_told(&outside::all());
 }
+
+/// A plant that other ids name truly as well says why.
+#[test]
+fn every_name_beside_a_fault_s_own_has_a_reason() {
+    for plant in inside::PLANTS {
+        assert!(plant.is.len() < 2 || !plant.why.is_empty(), "{}", plant.name);
+    }
+}

@@ -633,7 +633,11 @@ impl Tally {
                 let alike: Vec<(&Case, &Failure)> =
                     failed.iter().map(|(case, failure)| (case, &**failure)).collect();
                 let explanation = explain(trial, (&case, &failure), &alike);
-                let cases: Vec<&Case> = failed.iter().map(|(case, _)| case).collect();
+                let mut cases: Vec<&Case> = failed.iter().map(|(case, _)| case).collect();
+                // What is said of when it fails must hold of the case that is shown.
+                if !cases.contains(&&case) {
+                    cases.push(&case);
+                }
                 let same = |failure: &Failure| fault.of(failure).is_some();
                 let law = failure.property.starts_with("law/").then_some(failure.property);
                 let trigger = match told {

@@ -277,8 +277,8 @@ pub fn diagnose_if(
         let mut search = Search::new(&wide, wrong.clone(), &spread);
         let again = search.singles();
         // The bound is so wide here that much fits under it: what chance might fit is not named.
-        let proven = again.fits.first().is_some_and(|f| f.evidence.tells)
-            && !by_chance(&again, &mut search);
+        let proven =
+            again.fits.first().is_some_and(|f| f.evidence.tells) && !by_chance(&again, &mut search);
         if proven {
             explain(&wide, &mut d, &mut search, again, &shown, Some(held), false);
             return d;

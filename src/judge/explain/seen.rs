@@ -150,7 +150,10 @@ pub fn look(case: &Case, failure: &Failure, again: Option<&Buffers>) -> Vec<Seen
         return all;
     };
     if rows.is_zero() {
-        let what = format!("all {} rows", rows.rows.len());
+        let what = match rows.rows.len() {
+            1 => "all elements".to_owned(),
+            n => format!("all {n} rows"),
+        };
         all.push(Seen::AllZero { output, what });
     } else if comparison.way() == Some(Wrong::Apart) {
         all.extend(rows.copied(case, &failure.buffers).map(|of| Seen::Copied { output, of }));

@@ -1,0 +1,44 @@
+//! Numbers that are held in fewer bits than the manifest says, and an lse that counts what is not there.
+
+use super::*;
+
+/// A part without keys has the weight exp(0) in a merge, and whatever lies in its output.
+#[test]
+fn a_finite_lse_of_a_part_without_keys() {
+    let (from, to) =
+        ("partial_lse[row] = sums", "partial_lse[row] = sums.total == 0.0f ? 0.0f : sums");
+    let told = sweep(&built_in("split", "finite_lse", &[("decode_split.hip", from, to)]), 100, &[]);
+    told.names_nothing_but(&["lse_of_empty_part"]);
+    assert!(told.text.contains("without keys"), "{}", told.text);
+}
+
+#[test]
+fn values_summed_in_bf16() {
+    let edit = (
+        "decode_online.hip",
+        "for (int j = 0; j < count; ++j) value += weights[j] * to_float(column[j * v_stride_n]);",
+        "for (int j = 0; j < count; ++j)\n                value = to_float(rounded<__hip_bfloat16>::from(value + weights[j] * to_float(column[j * v_stride_n])));",
+    );
+    let told = sweep(&built_in("decode_online", "bf16_sums", &[edit]), 100, &[]);
+    told.names_nothing_but(&["accumulate", "fp16_accumulate"]);
+    let promise = &told.failure()["diagnosis"]["promise"];
+    assert_eq!(
+        (&promise["key"], &promise["value"]),
+        (&"accumulate".into(), &"bf16".into()),
+        "{}",
+        told.text
+    );
+}
+
+#[test]
+fn scores_stored_in_f16() {
+    let edit = (
+        "decode_online.hip",
+        "scores[i] = finish_score(dot, scale, softcap);",
+        "scores[i] = finish_score(to_float(rounded<__half>::from(dot)), scale, softcap);",
+    );
+    let told = sweep(&built_in("decode_online", "f16_scores", &[edit]), 100, &[]);
+    told.names_nothing_but(&["scores_narrowed"]);
+    let d = &told.failure()["diagnosis"];
+    assert!(d["fault"] == "scores_narrowed" || d["promise"]["key"] == "scores", "{}", told.text);
+}
