@@ -17,6 +17,9 @@ pub const EDGE_CASES: usize = 64;
 /// One case in so many is cut from a captured slice.
 const SLICE_EVERY: usize = 8;
 
+/// Edge cases that are not cut from a slice, where there are slices.
+const FEWEST_EDGES: usize = EDGE_CASES - EDGE_CASES / SLICE_EVERY;
+
 /// Multiply-adds that a drawn case may take; heads and sequences are dropped beyond it.
 const WORK_LIMIT: usize = 5 << 17;
 
@@ -141,18 +144,13 @@ impl Space {
     fn draw_synthetic(&self, r: &mut Stream, edge: Option<&Edges>, long: bool) -> Case {
         let s = &self.manifest.supports;
         let dtypes = s.dtypes[choose(r, edge, axis::DTYPE, s.dtypes.len())];
+        let dims = edges(
+            &s.head_dim,
+            [1, 2, 3, 31, 32, 33, 63, 64, 65, 72, 80, 96, 112, 127, 128, 129, 160, 192, 255, 256],
+            LARGEST_HEAD_DIM,
+        );
         let head_dim = match edge {
-            Some(e) => {
-                let dims = edges(
-                    &s.head_dim,
-                    [
-                        1, 2, 3, 31, 32, 33, 63, 64, 65, 72, 80, 96, 112, 127, 128, 129, 160, 192,
-                        255, 256,
-                    ],
-                    LARGEST_HEAD_DIM,
-                );
-                dims[e.pick(axis::HEAD_DIM, dims.len())]
-            }
+            Some(e) => dims[e.pick(axis::HEAD_DIM, dims.len())],
             None => draw_head_dim(r, &s.head_dim),
         };
         let groups = edges(&s.group, [1, 2, 3, 4, 5, 7, 8, 12, 16, 32, 71], LARGEST_COUNT);
@@ -253,13 +251,22 @@ impl Space {
         (case.seed, case.order_seed) = (r.bits() >> 32, r.bits() >> 32);
         self.draw_window(r, edge, &mut case);
         // why: the largest head vector comes up two or three times among the edges, and often with a length
-        // that leaves no work for it. A length beyond the usual ones, or the largest, comes up but once.
+        // that leaves no work for it. A length beyond the usual ones, or the largest, comes up but once:
+        // it goes first where the head vector has another turn.
         let is_largest =
             |range: &Range, x: usize| range.max.and_then(|max| range.at_most(max)) == Some(x);
-        let keeps_head_dim = edge.is_some()
-            && is_largest(&s.head_dim, head_dim)
-            && case.seq_len() < LONG[0]
-            && !is_largest(&s.seq_len, case.seq_len());
+        let keeps_length = |n: usize| n >= LONG[0] || is_largest(&s.seq_len, n);
+        let keeps_head_dim = edge.is_some_and(|e| {
+            let has_another = || {
+                (0..FEWEST_EDGES).any(|number| {
+                    let other = Edges { number, ..*e };
+                    is_largest(&s.head_dim, dims[other.pick(axis::HEAD_DIM, dims.len())])
+                        && !keeps_length(lens[other.pick(axis::SEQ_LEN, lens.len())])
+                })
+            };
+            let (length, largest) = (case.seq_len(), is_largest(&s.head_dim, head_dim));
+            largest && (!keeps_length(length) || !is_largest(&s.seq_len, length) && !has_another())
+        });
         cheapen(s, &mut case, WORK_LIMIT, keeps_head_dim);
         self.draw_storage(r, edge, &mut case);
         case
@@ -554,6 +561,7 @@ fn choose(r: &mut Stream, edge: Option<&Edges>, axis: usize, len: usize) -> usiz
 }
 
 /// Which edge of each axis a case is for.
+#[derive(Clone, Copy)]
 struct Edges {
     seed: u64,
     number: usize,

@@ -512,11 +512,29 @@ impl<'p, 'a> Search<'p, 'a> {
         }
     }
 
-    /// Whether a recipe fits, and if it does, whether that tells something.
+    /// Whether a recipe fits, and if it does, whether that tells something. One that reads what was never a
+    /// tensor's (NaN, or fillers whose products overflow) predicts nothing that f32 must agree with: it says
+    /// as little.
     fn checked(&mut self, recipe: &Recipe) -> Option<bool> {
-        let fits = self.first_look(recipe).fits() && self.judge(recipe, false).1;
+        let first = self.first_look(recipe).fits();
+        if !first && self.reads_filler() {
+            return Some(false);
+        }
+        let fits = first && self.judge(recipe, false).1;
+        if first && !fits && self.reads_filler() {
+            return Some(false);
+        }
         let whole = fits && (recipe.row == RowMap::Own || self.fits_others(recipe));
         whole.then(|| self.evidence(recipe).tells)
+    }
+
+    /// Whether the prediction made last is made of values that no right tensor has.
+    fn reads_filler(&self) -> bool {
+        /// The square root of f32's largest number is little more.
+        const LARGE: f64 = 1e19;
+        let odd = |x: &f64| !x.is_finite() || x.abs() > LARGE;
+        let answer = &self.prediction.answer;
+        answer.scores.iter().chain(&answer.out).any(odd) || self.prediction.values().iter().any(odd)
     }
 
     /// Two faults, the one whose family is over ranges last.

@@ -21,6 +21,9 @@ const MOST_HELD: usize = 400;
 /// Elements of q, K and V that a case may have to be searched: of longer ones a search takes seconds.
 const MOST_ELEMENTS: usize = 1 << 19;
 
+/// Cases that agree in so great a number do not by chance.
+const MANY: usize = 4;
+
 /// Cases on which a search begins, where those before them name nothing that explains all.
 const BASES: usize = 3;
 
@@ -68,14 +71,21 @@ pub fn search(trial: &mut Trial, evidence: &[Evidence<'_>], seen: Option<Seen>) 
                 break;
             }
             // What one case alone says may be chance; what many say is not.
-            let options = Options { pairs, weighs_chance: problems.len() == 1, ..Options::SWEEP };
+            let weighs_chance = problems.len() < MANY;
+            let options = Options { pairs, weighs_chance, ..Options::SWEEP };
             let mut d = diagnose_if(&problems[base].1, options, &mut |f| jury.is_convinced(f));
             // Which heads are wrong is the told case's own affair.
             d.params.remove("heads");
             if base > 0 {
                 d.told_by = Some(problems[base].0.to_string());
             }
-            if let (Verdict::Explained | Verdict::Ambiguous, Some(fault)) = (d.verdict, &d.fault) {
+            // Of few cases, what chance may fit as well is no name.
+            let named = match d.verdict {
+                Verdict::Explained => true,
+                Verdict::Ambiguous => problems.len() >= MANY,
+                _ => false,
+            };
+            if let Some(fault) = d.fault.as_ref().filter(|_| named) {
                 let named = Named { fault: fault.clone(), params: d.params.clone(), fit: d.fit };
                 let fits = Candidate::named(&named).map_or(0, |c| jury.count(&c));
                 let asked = Asked { cases: problems.len(), fits, most: None };
@@ -237,7 +247,7 @@ impl<'p, 'a> Jury<'p, 'a> {
         self.known.len() >= MOST_HELD || interrupt::is_requested()
     }
 
-    /// Whether a fault explains every case that can tell, and at least one can.
+    /// Whether a fault explains every case that can tell, and of many at least some can.
     fn is_convinced(&mut self, finding: &Finding) -> bool {
         let candidate = Candidate::found(finding);
         let own = candidate.own();
@@ -261,7 +271,8 @@ impl<'p, 'a> Jury<'p, 'a> {
                 }
             }
         }
-        let convinced = fits > 0 && !refuted;
+        let needed = if self.searches.len() < 2 * MANY { 1 } else { MANY - 1 };
+        let convinced = fits >= needed && !refuted;
         self.known.push((candidate, fits, convinced));
         convinced
     }

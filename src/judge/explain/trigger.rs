@@ -273,13 +273,28 @@ fn combine(
         }
         chosen.push(at);
         match size {
-            1 if rest.count() == 0 => found.push(chosen.clone()),
+            1 if rest.count() == 0 && each_matters(sets, chosen) => found.push(chosen.clone()),
             1 => {}
             _ if rest.count() == 0 => {}
             _ => combine(sets, size - 1, chosen, &rest, found),
         }
         chosen.pop();
     }
+}
+
+/// Whether each set of several leaves out passing cases enough that the others do not: a fact that is
+/// there for one case alone is a coincidence.
+fn each_matters(sets: &[Set], chosen: &[usize]) -> bool {
+    /// Passing cases that a fact more must leave out.
+    const ENOUGH: u32 = 4;
+    if chosen.len() == 1 {
+        return true;
+    }
+    chosen.iter().all(|own| {
+        let others = chosen.iter().filter(|at| *at != own);
+        let left = others.map(|at| sets[*at].clone()).reduce(|a, b| a.and(&b));
+        left.is_none_or(|left| left.count() >= ENOUGH)
+    })
 }
 
 /// A conjunction that all failing cases and only few passing ones have: it is needed, and with
