@@ -359,11 +359,12 @@ fn is_context(text: &str) -> bool {
         && text.trim_end().ends_with([':', ','])
 }
 
-/// `2 errors generated.`, `compilation terminated.`, NVRTC's `1 error detected in …`.
+/// `2 errors generated.`, `1 error generated when compiling for gfx942.`, `compilation terminated.`, NVRTC's
+/// `1 error detected in …`.
 fn is_count(text: &str) -> bool {
-    ["generated.", "terminated.", " detected in the compilation"]
-        .iter()
-        .any(|end| text.contains(end))
+    let counts = [" generated when compiling for ", " detected in the compilation"];
+    let ends = ["generated.", "terminated."];
+    counts.iter().any(|words| text.contains(words)) || ends.iter().any(|words| text.contains(words))
 }
 
 /// Without an `error:` line (the linker, a compiler that crashed): the line that says most.

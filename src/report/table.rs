@@ -158,7 +158,7 @@ pub fn findings(report: &Report, saved: &[SavedFailure]) -> String {
         );
         let _ = writeln!(text, "  case    {}", f.case);
         let _ = writeln!(text, "  what    {}", f.failure.detail);
-        if let Some(c) = &f.failure.comparison {
+        if let Some(c) = f.failure.comparison.as_ref().filter(|c| !c.is_right()) {
             let _ = writeln!(text, "  error   {}", error(&f.case, c));
         }
         if let Some(trigger) = &f.trigger {
