@@ -132,7 +132,8 @@ fn an_instance_that_does_not_compile_is_not_called_undeclared() {
         SOURCE,
         &unknown,
         &[
-            "`own::atend<float, float, float>` is not declared in own.hip",
+            "entry `own::atend<",
+            "float>` is not declared in own.hip",
             "did you mean `own::attend`?",
         ],
     );

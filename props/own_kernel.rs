@@ -94,7 +94,7 @@ block = ["head_dim", 1, 1]
 [supports]
 dtype = [{ q = "f32", kv = "f32", out = "f32" }, { q = "f16", kv = "f16", out = "f32" }]
 head_dim = { one_of = [8, 64, 80] }
-seq_len = { min = 0 }
+seq_len = { min = 0, max = 16384 }
 "#;
 
 /// A namespaced entry, a templated one, include directories, `extern __shared__`, a null argument,

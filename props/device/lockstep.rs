@@ -113,18 +113,18 @@ fn what_needs_lanes_in_lockstep_is_right_in_lockstep_only() {
         assert!(!device.is_checked() && device.in_lockstep().is_none());
         for wave in [32, 64] {
             let module = compile(&device, SOURCE, &ENTRIES, wave);
-            for entry in 0..4 {
+            for (entry, name) in ENTRIES.iter().enumerate().take(4) {
                 let count = right(&mut device, &module, entry);
-                assert_eq!(count, 12, "{} wave {wave}", ENTRIES[entry]);
+                assert_eq!(count, 12, "{name} wave {wave}");
             }
         }
     }
     let mut independent = super::device();
     for wave in [32, 64] {
         let module = compile(&independent, SOURCE, &ENTRIES, wave);
-        for entry in 0..3 {
+        for (entry, name) in ENTRIES.iter().enumerate().take(3) {
             let count = right(&mut independent, &module, entry);
-            assert!(count < 12, "{} wave {wave}", ENTRIES[entry]);
+            assert!(count < 12, "{name} wave {wave}");
         }
         assert_eq!(right(&mut independent, &module, 3), 12);
     }

@@ -247,7 +247,9 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The first error of what has all been tried: one file that cannot be written keeps back no other.
 pub fn all_of(tried: impl IntoIterator<Item = Result<()>>) -> Result<()> {
-    tried.into_iter().fold(Ok(()), |all, one| all.and_then(|()| one))
+    // Each is tried, also behind one that failed.
+    let all: Vec<Result<()>> = tried.into_iter().collect();
+    all.into_iter().collect()
 }
 
 /// Says a line on standard error. Where that is gone (a terminal that was closed) the run goes on, and

@@ -32,13 +32,6 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Found> {
     let interrupted = on_interrupt()?;
     let documents = args.results.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
-    let folder = args.output.display();
-    std::fs::create_dir_all(&args.output)
-        .with_context(|| format!("cannot make the folder {folder}; name one that can be made"))?;
-    // Said before the work, not after it.
-    tempfile::tempfile_in(&args.output).with_context(|| {
-        format!("nothing can be written in {folder}; name a folder of your own with -o")
-    })?;
     let figures = figures::of(&documents);
     if figures.is_empty() {
         bail!(
@@ -46,6 +39,13 @@ pub fn run(args: &Args) -> Result<Found> {
             args.results.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
         );
     }
+    let folder = args.output.display();
+    std::fs::create_dir_all(&args.output)
+        .with_context(|| format!("cannot make the folder {folder}; name one that can be made"))?;
+    // Said before the work, not after it.
+    tempfile::tempfile_in(&args.output).with_context(|| {
+        format!("nothing can be written in {folder}; name a folder of your own with -o")
+    })?;
     let mut t = table(&["figure", "finding"]);
     let mut drawn = 0;
     for figure in figures.iter().take_while(|_| !interrupted.load(Ordering::Relaxed)) {

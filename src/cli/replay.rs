@@ -19,6 +19,7 @@ use attnbench::report::json::{REPLAY_FORMAT, REPLAYS_FORMAT, SavedFailure, case_
 use attnbench::report::table;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -218,10 +219,10 @@ impl Bench<'_> {
         let lanes = args.sanitize.lanes.unwrap_or(manifest.device.lanes);
         let told = variant == Variant::Checked || lanes == Lanes::Lockstep;
         let limit = time_limit(args.time_limit, told);
-        if !self.machines.contains_key(&variant) {
-            self.machines.insert(variant, Machine::open(&args.device, config)?);
-        }
-        let device = &self.machines[&variant];
+        let device = match self.machines.entry(variant) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => free.insert(Machine::open(&args.device, config)?),
+        };
         // The data are the file's own: no captured slice is named.
         let lanes = device.another_with(lanes);
         let mut trial = Trial::new(Arc::clone(&manifest), Arc::default(), lanes, limit);

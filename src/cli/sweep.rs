@@ -12,7 +12,7 @@ use attnbench::data::captured::Captured;
 use attnbench::data::generate::generate;
 use attnbench::device::Lanes;
 use attnbench::device::cpu::{CpuConfig, CpuDevice, Variant};
-use attnbench::device::finding::Class;
+use attnbench::device::finding::{Class, RaceModel};
 use attnbench::judge::checked::{Checked, share};
 use attnbench::judge::covered::Claims;
 use attnbench::judge::replay::save;
@@ -417,9 +417,15 @@ impl Bench<'_> {
             return Some(Checked::Not(why.to_owned()));
         }
         let classes = Class::ALL.to_vec();
-        let config = CpuConfig { variant: Variant::Checked, classes, ..CpuConfig::from_env() };
+        let lanes = args.sanitize.lanes.unwrap_or(space.manifest.device.lanes);
+        let race_model = match lanes {
+            Lanes::Lockstep => RaceModel::Lockstep,
+            Lanes::Independent => RaceModel::Sync,
+        };
+        let own = CpuConfig::from_env();
+        let config = CpuConfig { variant: Variant::Checked, classes, race_model, ..own };
         let device = match CpuDevice::new(config) {
-            Ok(device) => device,
+            Ok(device) => device.with_lanes(lanes),
             Err(error) => return Some(Checked::Not(error.to_string())),
         };
         let (manifest, limit) = (Arc::clone(&space.manifest), time_limit(args.time_limit, true));

@@ -341,7 +341,8 @@ impl Posed {
         let per_head = |s: usize| match output {
             Pointer::Lse => 1,
             Pointer::Scores | Pointer::Probs => case.attended(s).len(),
-            Pointer::K | Pointer::V => case.head_dim,
+            Pointer::K => case.head_dim,
+            Pointer::V => case.head_dim_v,
             Pointer::Residual => case.hidden,
             _ if case.stage.has_hidden() => case.hidden,
             _ => case.queries(s) * case.head_dim_v,

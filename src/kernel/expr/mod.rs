@@ -148,7 +148,7 @@ pub struct ExprError {
     /// What is wrong.
     pub problem: ExprProblem,
     /// For an error of evaluation: every variable of the expression, with its value.
-    pub values: Vec<(String, Value)>,
+    pub values: Box<[(String, Value)]>,
 }
 
 impl fmt::Display for ExprError {
@@ -244,7 +244,7 @@ impl Expr {
             text: text.to_owned(),
             column,
             problem,
-            values: Vec::new(),
+            values: Box::default(),
         })
     }
 
