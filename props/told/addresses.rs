@@ -54,7 +54,7 @@ fn a_shuffle_without_its_width() {
         &[],
     );
     told.names_nothing_but(&[]);
-    told.fails_when("wave = 64");
+    told.needs("wave = 64");
     assert_eq!(told.kernel["by_wave"]["32"]["failed"], 0, "{}", told.text);
     sweep(&small(LANES, "with_width", &[]), 60, &[]).passes();
 }
