@@ -14,20 +14,6 @@ fn a_base_of_k_and_v_without_the_batch() {
     told.needs("batch >= 2");
 }
 
-/// The parts' lse written as [split][batch][head], read as [batch][head][split].
-#[test]
-fn an_lse_of_parts_by_other_strides_than_it_is_read() {
-    let (from, to) =
-        ("partial_lse[row] =", "partial_lse[((index_t)split * gridDim.z + b) * gridDim.x + h] =");
-    let told = sweep(
-        &built_in("decode_split", "lse_strides", &[("decode_split.hip", from, to)]),
-        100,
-        &[],
-    );
-    told.names_nothing_but(&["lse_layout_swapped"]);
-    told.needs("splits >= 2");
-}
-
 #[test]
 fn rows_of_128_elements_assumed() {
     let edits = [
@@ -57,17 +43,4 @@ fn a_shuffle_without_its_width() {
     told.needs("wave = 64");
     assert_eq!(told.kernel["by_wave"]["32"]["failed"], 0, "{}", told.text);
     sweep(&small(LANES, "with_width", &[]), 60, &[]).passes();
-}
-
-#[test]
-fn the_sink_of_a_groups_first_head() {
-    let (from, to) = ("sinks ? sinks + h :", "sinks ? sinks + kv_head * group :");
-    let told = sweep(
-        &built_in("decode_online", "first_sink", &[("decode_online.hip", from, to)]),
-        100,
-        &[],
-    );
-    told.is_named("other_head_sink");
-    told.fails_when("sinks");
-    told.fails_when("group >= 2");
 }

@@ -22,20 +22,6 @@ fn scores_of_all_keys_in_shared_memory() {
 }
 
 #[test]
-fn a_block_beyond_its_launch_bounds() {
-    let bound = (
-        "decode_online.hip",
-        "__global__ void decode_online(",
-        "__global__ void __launch_bounds__(64) decode_online(",
-    );
-    let kernel = built_in("decode_online", "bounds", &[bound]);
-    refused(&kernel, &["block is 128 threads", "at most 64", "__launch_bounds__"]);
-    let fewer = ("decode_online.toml", "threads = [32, 64, 128]", "threads = [32, 64]");
-    let rule = ("decode_online.toml", "threads = \"128\"", "threads = \"64\"");
-    sweep(&built_in("decode_online", "bounds_kept", &[bound, fewer, rule]), 60, &[]).passes();
-}
-
-#[test]
 fn claims_that_nothing_drives() {
     let claim = (
         "{ q = \"f16\", kv = \"f16\", out = \"f16\" }",

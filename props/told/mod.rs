@@ -138,11 +138,4 @@ impl Told {
         assert_eq!(trigger["exact"], count("passing") == 0, "{}", self.text);
         assert!(self.text.contains("  when    "), "{}", self.text);
     }
-
-    /// As [`Told::needs`], with no passing case that has all of the trigger's facts.
-    #[track_caller]
-    fn fails_when(&self, fact: &str) {
-        self.needs(fact);
-        assert_eq!(self.failure()["trigger"]["passing"], 0, "{}", self.text);
-    }
 }

@@ -48,11 +48,3 @@ fn an_accumulator_of_16_bits() {
     told.names_nothing_but(&["fp16_accumulate", "accumulate"]);
     assert!(!told.names().is_empty(), "{}", told.text);
 }
-
-#[test]
-fn a_tail_of_32_keys_dropped() {
-    let whole = "const int end = seq_lens[b] / 32 * 32, begin = first_key(end, window_len);";
-    let told = planted("tail", END, whole, 100);
-    told.is_named("dropped_tail");
-    assert_eq!(told.failure()["diagnosis"]["params"]["tile"], 32, "{}", told.text);
-}

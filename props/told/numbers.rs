@@ -14,24 +14,6 @@ fn a_finite_lse_of_a_part_without_keys() {
 }
 
 #[test]
-fn values_summed_in_bf16() {
-    let edit = (
-        "decode_online.hip",
-        "for (int j = 0; j < count; ++j) value += weights[j] * to_float(column[j * v_stride_n]);",
-        "for (int j = 0; j < count; ++j)\n                value = to_float(rounded<__hip_bfloat16>::from(value + weights[j] * to_float(column[j * v_stride_n])));",
-    );
-    let told = sweep(&built_in("decode_online", "bf16_sums", &[edit]), 100, &[]);
-    told.names_nothing_but(&["accumulate", "fp16_accumulate"]);
-    let promise = &told.failure()["diagnosis"]["promise"];
-    assert_eq!(
-        (&promise["key"], &promise["value"]),
-        (&"accumulate".into(), &"bf16".into()),
-        "{}",
-        told.text
-    );
-}
-
-#[test]
 fn scores_stored_in_f16() {
     let edit = (
         "decode_online.hip",

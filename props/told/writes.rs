@@ -24,19 +24,3 @@ fn rows_after_the_first_that_are_not_written() {
     told.names_nothing_but(&[]);
     told.shows("never_written");
 }
-
-/// `0 / 0` made 0 makes every NaN 0 too.
-#[test]
-fn a_nan_that_is_swallowed() {
-    let edit = (
-        "portable.h",
-        "return total == 0.0f ? sum : sum / total;",
-        "return total > 0.0f ? sum / total : 0.0f;",
-    );
-    let told = sweep(&built_in("decode_online", "swallows", &[edit]), 100, &[]);
-    told.names_nothing_but(&[]);
-    told.shows("nan_swallowed");
-    assert!(told.text.contains("nonfinite = false"), "{}", told.text);
-    let promise = ("decode_online.toml", "[numerics]\n", "[numerics]\nnonfinite = false\n");
-    sweep(&built_in("decode_online", "swallows_by_promise", &[edit, promise]), 60, &[]).passes();
-}
