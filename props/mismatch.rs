@@ -151,7 +151,7 @@ fn an_instance_that_does_not_compile_is_not_called_undeclared() {
     let said = refused(
         SOURCE,
         &type_name,
-        &["entry `own::attend<float, float, fp17_t>`", "'fp17_t' was not declared"],
+        &["fp17_t>`", "'fp17_t' was not declared"],
     );
     assert!(!said.contains("did you mean"), "{said}");
 }
