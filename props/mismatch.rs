@@ -141,18 +141,11 @@ fn an_instance_that_does_not_compile_is_not_called_undeclared() {
     let said = refused(SOURCE, &far, &["` is not declared in own.hip; it declares own::attend"]);
     assert!(!said.contains("did you mean"), "{said}");
     let number = with(MANIFEST, entry, "own::attend<{q}, {kv}, 4>");
-    let said = refused(
-        SOURCE,
-        &number,
-        &["entry `own::attend<", "template <typename Q, typename KV"],
-    );
+    let said =
+        refused(SOURCE, &number, &["entry `own::attend<", "template <typename Q, typename KV"]);
     assert!(!said.contains("not declared"), "{said}");
     let type_name = with(MANIFEST, entry, "own::attend<{q}, {kv}, fp17_t>");
-    let said = refused(
-        SOURCE,
-        &type_name,
-        &["fp17_t>`", "'fp17_t' was not declared"],
-    );
+    let said = refused(SOURCE, &type_name, &["fp17_t>`", "'fp17_t' was not declared"]);
     assert!(!said.contains("did you mean"), "{said}");
 }
 
