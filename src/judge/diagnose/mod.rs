@@ -190,25 +190,6 @@ pub fn diagnose(problem: &Problem<'_>, options: Options) -> Diagnosis {
     diagnose_if(problem, options, &mut |_| true)
 }
 
-/// A search for what explains the outputs of a problem that are wrong; `None` where none is.
-pub fn search_of<'p, 'a>(problem: &'p Problem<'a>) -> Option<Search<'p, 'a>> {
-    let mut p = Prediction::default();
-    let (mut wrong, mut spread) = (Vec::new(), Vec::new());
-    for unit in 0..problem.units.len() {
-        if !right(problem, unit, &problem.arithmetic, &mut p).fits() {
-            wrong.push(unit);
-        }
-        spread.push(spread_of(&p));
-    }
-    (!wrong.is_empty()).then(|| Search::new(problem, wrong, &spread))
-}
-
-/// Over how many keys the weight of the prediction made last is spread.
-fn spread_of(p: &Prediction) -> f64 {
-    let squares: f64 = p.answer.probs.iter().map(|p| p * p).sum();
-    if squares > 0.0 { 1.0 / squares } else { 0.0 }
-}
-
 /// As [`diagnose`]; a finding that fits is named only where `keep` says that it explains more than
 /// these outputs.
 pub fn diagnose_if(
@@ -224,7 +205,7 @@ pub fn diagnose_if(
     let mut errors = Vec::with_capacity(problem.observed.len());
     for unit in units.clone() {
         fits.push(right(problem, unit, &problem.arithmetic, &mut p));
-        spread.push(spread_of(&p));
+        spread.push(p.spread());
         errors.extend(problem.output(unit).iter().zip(&p.answer.out).map(|(a, b)| (a - b).abs()));
     }
     let shown = beside::look(problem);

@@ -61,6 +61,12 @@ pub struct Prediction {
 }
 
 impl Prediction {
+    /// Over how many keys the weight of the prediction made last is spread.
+    pub(super) fn spread(&self) -> f64 {
+        let squares: f64 = self.answer.probs.iter().map(|p| p * p).sum();
+        if squares > 0.0 { 1.0 / squares } else { 0.0 }
+    }
+
     /// The rows of V that the last prediction read, `[keys, dims]`.
     pub(super) fn rows_of_v(&self) -> &[f64] {
         &self.v

@@ -142,8 +142,7 @@ impl<'p, 'a> Search<'p, 'a> {
             if !right(problem, unit, &problem.arithmetic, &mut p).fits() {
                 wrong.push(unit);
             }
-            let squares: f64 = p.answer.probs.iter().map(|p| p * p).sum();
-            spread.push(if squares > 0.0 { 1.0 / squares } else { 0.0 });
+            spread.push(p.spread());
         }
         Search::new(problem, wrong, &spread)
     }

@@ -10,7 +10,7 @@ use crate::judge::diagnose::lse::{LseFault, LseVerdict, explain_lse};
 use crate::judge::diagnose::problem::Problem;
 use crate::judge::diagnose::promise::{Promise, promises};
 use crate::judge::diagnose::search::{Finding, Search};
-use crate::judge::diagnose::{Diagnosis, Named, Options, Verdict, diagnose_if, search_of};
+use crate::judge::diagnose::{Diagnosis, Named, Options, Verdict, diagnose_if};
 use crate::judge::trial::Trial;
 use crate::problem::{Case, Pointer, Regime, Stage};
 
@@ -239,7 +239,8 @@ impl<'p, 'a> Jury<'p, 'a> {
         let mut order: Vec<usize> = bases(problems);
         let rest: Vec<usize> = (0..problems.len()).filter(|at| !order.contains(at)).collect();
         order.extend(rest);
-        let searches = order.into_iter().filter_map(|at| search_of(&problems[at].1)).collect();
+        let searches = order.into_iter().map(|at| Search::of(&problems[at].1));
+        let searches = searches.filter(|search| !search.is_right()).collect();
         Jury { searches, known: Vec::new() }
     }
 

@@ -25,7 +25,7 @@ use crate::judge::compare::Wrong;
 use crate::judge::diagnose::Diagnosis;
 use crate::judge::diagnose::promise::Promise;
 use crate::judge::trial::{Buffers, Trial};
-use crate::problem::{Pointer, Stage};
+use crate::problem::Pointer;
 use consensus::Asked;
 use sample::Failing;
 use seen::Seen;
@@ -155,9 +155,4 @@ fn gather<'a>(trial: &mut Trial, failing: Failing<'a>) -> Evidence<'a> {
 /// The output that a failing case is told by.
 pub fn told_output(failing: Failing<'_>) -> Option<Pointer> {
     failing.1.comparison.as_ref().map(|c| c.output)
-}
-
-/// Whether a stage has hypotheses about a wrong output.
-pub fn has_hypotheses(stage: Stage) -> bool {
-    !matches!(stage, Stage::HeadCombine | Stage::Norm)
 }
